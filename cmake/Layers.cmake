@@ -1,0 +1,12 @@
+# The include graph: a room may include itself and the rooms named in its line. Rooms.cmake links by this table and
+# check_layers.cmake (a ctest) holds the sources to it.
+set(REV_LAYERS_base)
+set(REV_LAYERS_kernels base)
+set(REV_LAYERS_io base)
+set(REV_LAYERS_data base)
+set(REV_LAYERS_schemes base kernels)
+set(REV_LAYERS_nn base kernels)
+set(REV_LAYERS_optim base kernels)
+set(REV_LAYERS_engine base kernels schemes)
+set(REV_LAYERS_models base schemes nn engine)
+set(REV_LAYERS_train base kernels io data schemes nn optim engine models)

@@ -1,0 +1,12 @@
+# Finds LibTorch: what the user points at, else the torch of python3, else a private environment in the cache folder.
+set(REV_TORCH_VERSION 2.11)
+if(DEFINED ENV{XDG_CACHE_HOME})
+  set(REV_CACHE $ENV{XDG_CACHE_HOME}/rev)
+else()
+  set(REV_CACHE $ENV{HOME}/.cache/rev)
+endif()
+list(APPEND CMAKE_PREFIX_PATH ${REV_CACHE}/torch-2.11.0/lib/python3.11/site-packages/torch)
+set(CMAKE_CUDA_STANDARD 17)
+set(TORCH_CUDA_ARCH_LIST "8.0;9.0" CACHE STRING "GPU architectures that LibTorch's CMake files compile for")
+set(CMAKE_FIND_PACKAGE_TARGETS_GLOBAL ON)
+find_package(Torch REQUIRED)
