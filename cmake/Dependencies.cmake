@@ -1,9 +1,74 @@
-# Everything but LibTorch.
+# Everything but LibTorch: find_package, else (REV_PROVIDE) Debian's packages unpacked into the cache folder, which needs
+# no root, else FetchContent.
 find_package(OpenMP REQUIRED COMPONENTS CXX)
-find_package(nlohmann_json REQUIRED)
+
+set(needed nlohmann_json)
 if(REV_EXAMPLES)
-  find_package(CLI11 REQUIRED)
+  list(APPEND needed CLI11)
 endif()
 if(REV_TESTS)
-  find_package(GTest REQUIRED)
+  list(APPEND needed GTest)
+endif()
+set(debian_nlohmann_json nlohmann-json3-dev)
+set(debian_CLI11 libcli11-dev)
+set(debian_GTest libgtest-dev)
+
+# rev_find_needed(): sets `missing` to those of `needed` that find_package does not find.
+macro(rev_find_needed)
+  set(missing "")
+  set(missing_debian "")
+  foreach(package ${needed})
+    find_package(${package} QUIET)
+    if(NOT ${package}_FOUND)
+      list(APPEND missing ${package})
+      list(APPEND missing_debian ${debian_${package}})
+    endif()
+  endforeach()
+endmacro()
+
+function(rev_make_debian_packages folder)
+  set(apt apt-get -q -o Dir::State::lists=${folder}/lists -o Dir::Cache=${folder}/cache -o APT::Sandbox::User=)
+  file(MAKE_DIRECTORY ${folder}/lists/partial ${folder}/cache/archives/partial ${folder}/archives)
+  rev_run(${apt} update)
+  rev_run(${CMAKE_COMMAND} -E chdir ${folder}/archives ${apt} download ${missing_debian})
+  file(GLOB archives ${folder}/archives/*.deb)
+  foreach(archive ${archives})
+    rev_run(dpkg-deb -x ${archive} ${folder})
+  endforeach()
+  file(REMOVE_RECURSE ${folder}/lists ${folder}/cache ${folder}/archives)
+endfunction()
+
+rev_find_needed()
+find_program(apt apt-get NO_CACHE)
+find_program(dpkg dpkg-deb NO_CACHE)
+if(missing AND apt AND dpkg)
+  cmake_host_system_information(RESULT system QUERY DISTRIB_INFO)
+  string(JOIN "-" name ${system_ID} ${system_VERSION_ID} ${missing_debian})
+  string(JOIN ", " text ${missing_debian})
+  rev_make_once(${name} rev_make_debian_packages "${text} from ${system_NAME}'s archive, unpacked privately")
+  if(${name}_FOUND)
+    list(APPEND CMAKE_PREFIX_PATH ${REV_CACHE}/${name}/usr)
+    rev_find_needed()
+  endif()
+endif()
+
+if(missing AND REV_PROVIDE)
+  include(FetchContent)
+  set(FETCHCONTENT_QUIET OFF)
+  set(INSTALL_GTEST OFF)
+  FetchContent_Declare(nlohmann_json
+    URL https://github.com/nlohmann/json/releases/download/v3.11.2/json.tar.xz
+    URL_HASH SHA256=8c4b26bf4b422252e13f332bc5e388ec0ab5c3443d24399acb675e68278d341f)
+  FetchContent_Declare(CLI11
+    URL https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.4.2.tar.gz
+    URL_HASH SHA256=f2d893a65c3b1324c50d4e682c0cdc021dd0477ae2c048544f39eed6654b699a)
+  FetchContent_Declare(GTest
+    URL https://github.com/google/googletest/archive/refs/tags/release-1.12.1.tar.gz
+    URL_HASH SHA256=81964fe578e9bd7c94dfdb09c8e4d6e6759e19967e397dbea48d1c10e45d0df2)
+  FetchContent_MakeAvailable(${missing})
+elseif(missing)
+  string(JOIN ", " text ${missing})
+  string(JOIN " " packages ${missing_debian})
+  message(FATAL_ERROR "Not found: ${text}. Install them (on Debian and Ubuntu: apt install ${packages}), or let CMake fetch "
+                      "them into ${REV_CACHE}: -DREV_PROVIDE=ON, which the presets set.")
 endif()

@@ -1,6 +1,6 @@
 # The include graph: a room may include itself and the rooms named in its line. Rooms.cmake links by this table and
 # check_layers.cmake (a ctest) holds the sources to it.
-set(REV_LAYERS_base)
+set(REV_LAYERS_base "")
 set(REV_LAYERS_kernels base)
 set(REV_LAYERS_io base)
 set(REV_LAYERS_data base)

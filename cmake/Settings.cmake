@@ -15,11 +15,13 @@ if(REV_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
       CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${REV_CCACHE})
 endif()
 
-# rev_compile(target): the flags every source of ours is compiled with.
+# rev_compile(target): the flags that every C++ source of ours is compiled with.
 function(rev_compile target)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF VISIBILITY_INLINES_HIDDEN ON)
   target_compile_features(${target} PRIVATE cxx_std_20)
   # A fused multiply-add rounds once where the formula rounds twice: without it every compiler gives the same bits.
-  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off -Wall -Wextra -Wshadow
-                                           $<$<BOOL:${REV_WERROR}>:-Werror>>)
+  # at::parallel_for is a template: it runs in parallel only in code that is compiled with OpenMP, as LibTorch is.
+  target_compile_options(${target} PRIVATE -ffp-contract=off ${OpenMP_CXX_FLAGS} -Wall -Wextra -Wshadow
+                         -Wnon-virtual-dtor -Woverloaded-virtual $<$<BOOL:${REV_WERROR}>:-Werror>)
+  target_link_options(${target} PRIVATE ${OpenMP_CXX_FLAGS})
 endfunction()
