@@ -1,0 +1,21 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <functional>
+#include <vector>
+
+namespace rev::engine {
+
+/// fn(inputs), whose activations are not kept: backward evaluates fn once more, under the same
+/// random numbers and autocast, and differentiates that.
+///
+/// inputs: any tensors; gradients reach those that require them. parameters: every other tensor
+/// that fn reads and gradients are wanted for (they may be frozen). Hooks, accumulation,
+/// `autograd::grad` and several forwards before a backward work as for any node; a second
+/// derivative is refused. fn is kept until the graph is freed and must return the same bits for the
+/// same inputs.
+at::Tensor checkpoint(std::function<at::Tensor(at::TensorList)> fn,
+                      const std::vector<at::Tensor>& inputs,
+                      const std::vector<at::Tensor>& parameters);
+
+}  // namespace rev::engine

@@ -1,0 +1,84 @@
+// A stack: L layers under one scheme, one node of the autograd graph.
+//
+// Memory is two states and one layer's graph, whatever L, when the layers are inverted: backward
+// walks from the last layer to the first, evaluates each field once with a graph, and uses that one
+// evaluation both to rebuild the layer's input and to differentiate the layer.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "rev/engine/field.h"
+#include "rev/schemes/scheme.h"
+
+namespace rev::engine {
+
+/// What a layer keeps between forward and backward.
+enum class Memory {
+  Store,       ///< every activation: the layer's graph, as in ordinary training
+  Checkpoint,  ///< the layer's input; the layer is evaluated again in backward
+  Invert,      ///< nothing but what proves the reconstruction: the input is rebuilt from the output
+};
+
+/// What forward and backward passes saw since `Stack::take_report`.
+struct Report {
+  int64_t rows_checked = 0;    ///< rows of rebuilt states compared with forward's sums
+  int64_t rows_differing = 0;  ///< the drift: rows that were not rebuilt bit for bit
+  int64_t witness_bytes =
+      0;  ///< most that one pass kept for exactness: row sums, low bits, generators
+  bool saturated = false;  ///< a state left the grid's range, or a field's value was not a number
+  int64_t saturated_layer = 0;  ///< the first such layer; -1: the input
+  char saturated_stream = 'p';  ///< 'q' or 'p', as in schemes::State
+  double contraction = 0.0;     ///< RevFFN: largest that a fixed point saw
+  int64_t evaluations = 0;      ///< RevFFN: most evaluations that a layer's fixed point took
+};
+
+/// Receives layer l's parameter gradients as soon as they are final, in the order of
+/// `Stack::layer_parameters(l)` (undefined where frozen), and keeps those that it takes by
+/// resetting them; what it leaves is returned by the node at the end, as without a sink.
+using Sink = std::function<void(int64_t l, std::vector<at::Tensor>& grads)>;
+
+struct StackOptions {
+  Memory memory = Memory::Invert;
+  schemes::StateOptions state;  ///< the grid unless said otherwise
+  Sink sink;
+};
+
+class Stack {
+ public:
+  /// layers[l]: the fields of layer l, as many as the scheme asks for. One list for all schemes of
+  /// one field a layer: see the second form. Throws c10::Error where counts or options do not fit.
+  Stack(std::shared_ptr<schemes::Scheme> scheme, std::vector<std::vector<FieldPtr>> layers,
+        StackOptions options = {});
+  Stack(std::shared_ptr<schemes::Scheme> scheme, const std::vector<FieldPtr>& fields,
+        StackOptions options = {});
+
+  /// The scheme's result for the input x [B,T,C], floating point. Gradients reach x and the
+  /// parameters; a second derivative is refused.
+  ///
+  /// In backward, throws NotInvertible (base/error.h) where a layer's input cannot be rebuilt bit
+  /// for bit; no gradient is returned then.
+  at::Tensor forward(const at::Tensor& x);
+  at::Tensor operator()(const at::Tensor& x) { return forward(x); }
+
+  int64_t n_layers() const;
+  const schemes::Scheme& scheme() const;
+
+  Memory memory(int64_t layer) const;
+  void set_memory(int64_t layer, Memory memory);
+
+  /// Parameters of a layer's fields, each tensor once per layer.
+  std::vector<at::Tensor> layer_parameters(int64_t layer) const;
+
+  /// What passes saw since the last call; forgets it.
+  Report take_report();
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace rev::engine

@@ -1,0 +1,30 @@
+#pragma once
+
+#include "rev/schemes/two_step.h"
+
+namespace rev::schemes {
+
+/// Leapfrog (arXiv 2512.02056, eq 6):  p^(l+1) = 2 p^(l) - p^(l-1) + h^2 f_l(p^(l)).
+///
+/// Its own inverse with the ends exchanged. Stable where f's eigenvalues are real and
+/// -4 <= h^2 lambda <= 0 (eq 12 to 14).
+class Leapfrog final : public TwoStep {
+ public:
+  /// h: the step, in units of one layer.
+  explicit Leapfrog(double h = 0.5, Start start = Start::Euler);
+
+  std::string name() const override { return "leapfrog"; }
+  double h() const { return h_; }
+
+ protected:
+  Coefficients coefficients(int64_t) const override { return {-1.0, 2.0, h_ * h_}; }
+  void advance(int64_t l, State& s, const at::Tensor& f,
+               const kernels::Probe& probe) const override;
+  void retreat(int64_t l, State& s, const at::Tensor& f,
+               const kernels::Probe& probe) const override;
+
+ private:
+  double h_;
+};
+
+}  // namespace rev::schemes

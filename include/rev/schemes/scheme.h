@@ -1,0 +1,98 @@
+// A scheme is the rule that couples fields into an invertible step. It sees tensors and callables
+// only: no modules, no autograd. Three verbs say all of it, and algebra alone tests them:
+//
+//   step     (q, p)_l      -> (q, p)_{l+1}
+//   undo     (q, p)_{l+1}  -> (q, p)_l          the same bits on the grid
+//   adjoint  gradients of (q, p)_{l+1} -> gradients of (q, p)_l
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace rev::schemes {
+
+/// The two streams that a scheme carries, each [B,T,C] (RevFFN: [B,T,C/2]).
+///
+/// midpoint, midpoint(a), leapfrog: q = p^(l-1), p = p^(l). Hamiltonian: q, p. RevFFN: q = X1, p =
+/// X2. residual: p alone. Elements are int32 cells of 2^-bits (the grid), float32 or float64.
+struct State {
+  at::Tensor q;
+  at::Tensor p;
+  at::Tensor digits;  ///< what multiplications by a non-integer took from the grid; else undefined
+  int64_t bits = 16;  ///< k of the grid's unit 2^-k
+};
+
+/// How the elements of a state are held.
+struct StateOptions {
+  at::ScalarType dtype = at::kInt;  ///< kInt: the grid; kFloat, kDouble: plain floating point
+  int64_t bits = 16;                ///< grid: unit 2^-bits, range +-2^(31-bits); 1 to 30
+};
+
+/// What a step leaves behind so that undoing it can be exact, and proved.
+struct Witness {
+  bool wanted = false;   ///< take row sums (and low bits) in this step
+  at::Tensor sums_q;     ///< [B*T] int64: row sums of q before the step, where the step changes q
+  at::Tensor sums_p;     ///< the same of p
+  at::Tensor low_bits;   ///< RevFFN: low bits of X1, packed
+  at::Tensor saturated;  ///< [2] int32: 1 where q, p left the grid's range; undefined: not watched
+  double contraction =
+      0.0;  ///< RevFFN, undoing: largest factor by which the iteration's moves shrank
+  int64_t evaluations = 0;  ///< RevFFN, undoing: evaluations that the fixed point took
+};
+
+/// The fields of one layer, as a scheme calls them.
+class Fields {
+ public:
+  virtual ~Fields() = default;
+
+  /// Field k of the layer at the values x (floating point, not cells).
+  virtual at::Tensor operator()(int64_t k, at::TensorList x) const = 0;
+
+  /// Field k as a map on single tokens for a fixed second input: see `engine::Field::token_map`.
+  virtual std::function<at::Tensor(const at::Tensor& rows, const at::Tensor& index)> token_map(
+      int64_t k, const at::Tensor& x1_like, const at::Tensor& x2) const = 0;
+};
+
+/// Gradient of the value of the layer's field k -> gradients of its inputs.
+using Pullback = std::function<std::vector<at::Tensor>(int64_t k, const at::Tensor& grad)>;
+
+/// The rule of a whole stack; layer l counts from 0.
+class Scheme {
+ public:
+  virtual ~Scheme() = default;
+
+  virtual std::string name() const = 0;
+  virtual int64_t fields_per_layer() const { return 1; }
+  virtual bool invertible() const { return true; }
+
+  /// Checks that the scheme can carry n_layers under these options and makes what it needs to.
+  virtual void prepare(int64_t n_layers, const StateOptions& options) = 0;
+
+  /// The state that the input x [B,T,C] starts as, and the gradient of x from that of the state.
+  /// saturated: as Witness::saturated.
+  virtual State begin(const at::Tensor& x, const StateOptions& options,
+                      const at::Tensor& saturated = {}) const = 0;
+  virtual at::Tensor begin_adjoint(const State& g) const = 0;
+
+  /// The result [B,T,C] (floating point) of the last state, and the state's gradient from its.
+  virtual at::Tensor finish(const State& s) const = 0;
+  virtual State finish_adjoint(const at::Tensor& grad) const = 0;
+
+  virtual void step(int64_t l, State& s, const Fields& f, Witness& w) const = 0;
+
+  /// Calls the fields of layer l where the step from s does, and no more: the last value is not
+  /// read.
+  virtual void evaluate(int64_t l, State s, const Fields& f) const = 0;
+
+  /// Undoes layer l. `left` is what the step left behind; the row sums of the rebuilt streams are
+  /// written into `rebuilt`, for the caller to compare.
+  virtual void undo(int64_t l, State& s, const Fields& f, const Witness& left,
+                    Witness& rebuilt) const = 0;
+
+  virtual void adjoint(int64_t l, State& g, const Pullback& df) const = 0;
+};
+
+}  // namespace rev::schemes

@@ -1,0 +1,55 @@
+// What midpoint, midpoint(a) and leapfrog share (eq 10):
+//
+//   p^(l+1) = a p^(l-1) + b p^(l) + c f_l(p^(l))
+//
+// The state is two successive points of the trajectory, (q, p) = (p^(l-1), p^(l)). The recurrence
+// needs two starting points, which the papers do not give: see Start. The result is p^(L).
+#pragma once
+
+#include "rev/kernels/grid.h"
+#include "rev/schemes/scheme.h"
+
+namespace rev::schemes {
+
+/// How p^(1) comes from p^(0) = x.
+enum class Start {
+  Euler,  ///< p^(1) = p^(0) + f_0(p^(0)): layer 0 is a plain residual step
+  Copy,   ///< p^(0) stands twice: layer 0 is a step of the scheme like any other
+};
+
+class TwoStep : public Scheme {
+ public:
+  explicit TwoStep(Start start) : start_(start) {}
+
+  void prepare(int64_t n_layers, const StateOptions& options) override;
+  State begin(const at::Tensor& x, const StateOptions& options,
+              const at::Tensor& saturated) const override;
+  at::Tensor begin_adjoint(const State& g) const override;
+  at::Tensor finish(const State& s) const override;
+  State finish_adjoint(const at::Tensor& grad) const override;
+  void step(int64_t l, State& s, const Fields& f, Witness& w) const final;
+  void evaluate(int64_t l, State s, const Fields& f) const final;
+  void undo(int64_t l, State& s, const Fields& f, const Witness& left,
+            Witness& rebuilt) const final;
+  void adjoint(int64_t l, State& g, const Pullback& df) const final;
+
+ protected:
+  struct Coefficients {
+    double a, b, c;
+  };
+  virtual Coefficients coefficients(int64_t l) const = 0;
+
+  /// q <- a q + b p + c f, in place on s.q.
+  virtual void advance(int64_t l, State& s, const at::Tensor& f,
+                       const kernels::Probe& probe) const = 0;
+  /// q <- (q - b p - c f) / a, in place on s.q.
+  virtual void retreat(int64_t l, State& s, const at::Tensor& f,
+                       const kernels::Probe& probe) const = 0;
+
+  bool starts(int64_t l) const { return l == 0 && start_ == Start::Euler; }
+
+ private:
+  Start start_;
+};
+
+}  // namespace rev::schemes

@@ -1,0 +1,57 @@
+#include "rev/engine/field.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include "engine/record.h"
+
+namespace rev::engine {
+namespace {
+
+using at::Tensor;
+
+class FunctionField final : public Field {
+ public:
+  FunctionField(std::function<Tensor(at::TensorList)> fn,
+                std::function<std::vector<Tensor>()> parameters)
+      : fn_(std::move(fn)), parameters_(std::move(parameters)) {}
+
+  Tensor forward(at::TensorList x) override { return fn_(x); }
+  std::vector<Tensor> parameters() const override { return parameters_(); }
+
+ private:
+  std::function<Tensor(at::TensorList)> fn_;
+  std::function<std::vector<Tensor>()> parameters_;
+};
+
+}  // namespace
+
+Linearised Field::linearise(at::TensorList x, bool) {
+  return record([this](at::TensorList leaves) { return forward(leaves); }, x, parameters());
+}
+
+TokenMap Field::token_map(const Tensor& x1_like, const Tensor& x2) {
+  Tensor whole = x1_like.clone();
+  return [this, whole, x2](const Tensor& rows, const Tensor& index) {
+    const int64_t channels = whole.size(-1);
+    whole.view({-1, channels}).index_copy_(0, index, rows);
+    return forward({whole, x2}).reshape({-1, channels}).index_select(0, index);
+  };
+}
+
+FieldPtr field(std::function<Tensor(const Tensor&)> fn, std::vector<Tensor> parameters) {
+  return detail::field([fn = std::move(fn)](at::TensorList x) { return fn(x[0]); },
+                       [parameters = std::move(parameters)] { return parameters; });
+}
+
+FieldPtr cross_field(std::function<Tensor(const Tensor&, const Tensor&)> fn,
+                     std::vector<Tensor> parameters) {
+  return detail::field([fn = std::move(fn)](at::TensorList x) { return fn(x[0], x[1]); },
+                       [parameters = std::move(parameters)] { return parameters; });
+}
+
+FieldPtr detail::field(std::function<Tensor(at::TensorList)> fn,
+                       std::function<std::vector<Tensor>()> parameters) {
+  return std::make_shared<FunctionField>(std::move(fn), std::move(parameters));
+}
+
+}  // namespace rev::engine

@@ -1,0 +1,108 @@
+#include "engine/record.h"
+
+#include <ATen/core/grad_mode.h>
+#include <memory>
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/csrc/autograd/variable.h>
+#include <utility>
+
+namespace rev::engine {
+namespace {
+
+using at::Tensor;
+namespace autograd = torch::autograd;
+
+// Leads the gradient edges of tensors to nodes of our own for a scope.
+class PrivateEdges {
+ public:
+  explicit PrivateEdges(const std::vector<Tensor>& tensors) {
+    for (const Tensor& t : tensors) {
+      if (!t.requires_grad()) {
+        edges_.emplace_back();
+        continue;
+      }
+      // An accumulator of an alias: right in shape and dtype, and free of the tensor's hooks.
+      const Tensor alias = t.detach().requires_grad_();
+      autograd::Edge own = autograd::impl::gradient_edge(alias);
+      Swap swap{t, autograd::impl::gradient_edge(t)};
+      point(swap, own);
+      edges_.push_back(std::move(own));
+      swaps_.push_back(std::move(swap));
+    }
+  }
+
+  ~PrivateEdges() {
+    for (const Swap& swap : swaps_) point(swap, swap.original);
+  }
+
+  PrivateEdges(const PrivateEdges&) = delete;
+  PrivateEdges& operator=(const PrivateEdges&) = delete;
+
+  /// One for each tensor; invalid where it requires no gradient.
+  const autograd::edge_list& edges() const { return edges_; }
+
+ private:
+  struct Swap {
+    Tensor tensor;
+    autograd::Edge original;  // also keeps the original node alive
+  };
+
+  static void point(const Swap& swap, const autograd::Edge& edge) {
+    if (swap.tensor.is_leaf()) {
+      autograd::impl::set_grad_accumulator(swap.tensor, edge.function);
+    } else {
+      autograd::impl::set_gradient_edge(swap.tensor, edge);
+    }
+  }
+
+  autograd::edge_list edges_;
+  std::vector<Swap> swaps_;
+};
+
+struct Graph {
+  std::vector<Tensor> inputs;  // leaves
+  autograd::edge_list edges;   // of the inputs, then of the parameters; invalid: no gradient wanted
+  Tensor output;
+};
+
+std::vector<Tensor> pull(Graph& graph, const Tensor& grad, bool retain) {
+  std::vector<Tensor> gradients(graph.edges.size());
+  if (!graph.output.requires_grad() || !grad.defined()) return gradients;
+  autograd::edge_list wanted;
+  std::vector<size_t> places;
+  for (size_t i = 0; i < graph.edges.size(); ++i) {
+    if (!graph.edges[i].is_valid()) continue;
+    wanted.push_back(graph.edges[i]);
+    places.push_back(i);
+  }
+  autograd::variable_list found = autograd::Engine::get_default_engine().execute(
+      {autograd::impl::gradient_edge(graph.output)}, {grad.to(graph.output.scalar_type())}, retain,
+      /*create_graph=*/false, /*accumulate_grad=*/false, wanted);
+  for (size_t i = 0; i < places.size(); ++i) gradients[places[i]] = std::move(found[i]);
+  if (!retain) graph = {};
+  return gradients;
+}
+
+}  // namespace
+
+Linearised record(const std::function<Tensor(at::TensorList)>& fn, at::TensorList inputs,
+                  const std::vector<Tensor>& parameters) {
+  const at::AutoGradMode with_graph(true);
+  auto graph = std::make_shared<Graph>();
+  for (const Tensor& x : inputs) {
+    const bool differentiable = at::isFloatingType(x.scalar_type());
+    graph->inputs.push_back(x.detach().set_requires_grad(differentiable));
+    graph->edges.push_back(differentiable ? autograd::impl::gradient_edge(graph->inputs.back())
+                                          : autograd::Edge());
+  }
+  {
+    const PrivateEdges own(parameters);
+    graph->output = fn(graph->inputs);
+    graph->edges.insert(graph->edges.end(), own.edges().begin(), own.edges().end());
+  }
+  return {graph->output.detach(),
+          [graph](const Tensor& grad, bool retain) { return pull(*graph, grad, retain); }};
+}
+
+}  // namespace rev::engine

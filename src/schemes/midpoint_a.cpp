@@ -1,0 +1,74 @@
+#include "rev/schemes/midpoint_a.h"
+
+#include <ATen/ops/zeros_like.h>
+#include <cmath>
+#include <random>
+
+#include "rev/schemes/digits.h"
+#include "schemes/streams.h"
+
+namespace rev::schemes {
+namespace {
+
+// std::uniform_real_distribution differs between libraries; the generator itself does not.
+double uniform(std::mt19937_64& generator) {
+  return static_cast<double>(generator() >> 11) * 0x1.0p-53;
+}
+
+}  // namespace
+
+MidpointA::MidpointA(const std::vector<double>& a, double h, Start start) : TwoStep(start), h_(h) {
+  TORCH_CHECK(std::isfinite(h) && h != 0.0, "midpoint-a: h must be a number other than 0, got ", h);
+  for (const double weight : a) a_.push_back(nearest_ratio(weight));
+}
+
+std::vector<double> MidpointA::draw(int64_t n, uint64_t seed) {
+  std::mt19937_64 generator(seed);
+  std::vector<double> a(n);
+  for (double& weight : a) {
+    const double sign = uniform(generator) < 0.5 ? -1.0 : 1.0;
+    weight = sign + uniform(generator) - 0.5;
+  }
+  return a;
+}
+
+std::vector<double> MidpointA::draw_pairs(int64_t n, uint64_t seed) {
+  std::vector<double> a = draw(n, seed);
+  for (size_t l = 1; l < a.size(); l += 2) {
+    const double before = nearest_ratio(a[l - 1]).value();
+    a[l] = std::copysign(std::ceil(256.0 / std::fabs(before)) / 256.0, a[l]);
+  }
+  return a;
+}
+
+void MidpointA::prepare(int64_t n_layers, const StateOptions& options) {
+  TORCH_CHECK(static_cast<int64_t>(a_.size()) == n_layers, "midpoint-a: ", n_layers,
+              " layers need as many weights a, got ", a_.size());
+  const std::vector<kernels::Ratio> used(a_.begin() + (starts(0) ? 1 : 0), a_.end());
+  digits_ = options.dtype == at::kInt ? plan_digits(used, "midpoint-a") : at::ScalarType::Undefined;
+}
+
+State MidpointA::begin(const at::Tensor& x, const StateOptions& options,
+                       const at::Tensor& saturated) const {
+  State s = TwoStep::begin(x, options, saturated);
+  if (digits_ != at::ScalarType::Undefined) {
+    s.digits = at::zeros_like(s.p, s.p.options().dtype(digits_));
+  }
+  return s;
+}
+
+void MidpointA::advance(int64_t l, State& s, const at::Tensor& f,
+                        const kernels::Probe& probe) const {
+  own_(s.digits);
+  kernels::scale_(s.q, s.digits, a_[l], probe);
+  kernels::blend_(s.q, s.p, 1.0 - a(l), f, h_, s.bits, {{}, {}, probe.saturated});
+}
+
+void MidpointA::retreat(int64_t l, State& s, const at::Tensor& f,
+                        const kernels::Probe& probe) const {
+  own_(s.digits);
+  kernels::blend_(s.q, s.p, -(1.0 - a(l)), f, -h_, s.bits);
+  kernels::unscale_(s.q, s.digits, a_[l], probe);
+}
+
+}  // namespace rev::schemes

@@ -1,0 +1,163 @@
+#include "rev/schemes/revffn.h"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <algorithm>
+#include <limits>
+
+#include "rev/base/error.h"
+#include "rev/kernels/low_bits.h"
+#include "schemes/streams.h"
+
+namespace rev::schemes {
+namespace {
+
+using at::Tensor;
+using TokenMap = std::function<Tensor(const Tensor& rows, const Tensor& index)>;
+
+struct FixedPoint {
+  Tensor x;               // [N,C]
+  int64_t unsettled = 0;  // tokens that still moved by more than the tolerance
+  int64_t evaluations = 0;
+  double contraction = 0.0;
+};
+
+// x = y - f(x) by iteration from x = y, each token until it moves by no more than `tolerance`
+// (cells on the grid). y: [N,C].
+FixedPoint solve(const Tensor& y, int64_t bits, const TokenMap& f, double tolerance,
+                 int64_t max_evaluations) {
+  // Moves of a few cells are rounding, not contraction.
+  const double noise = 16.0 * std::max(tolerance, std::numeric_limits<double>::min());
+  FixedPoint found;
+  found.x = y.clone();
+  Tensor active = at::arange(y.size(0), y.options().dtype(at::kLong));
+  Tensor moved_before;
+  while (active.numel() != 0 && found.evaluations < max_evaluations) {
+    const Tensor x = found.x.index_select(0, active);
+    Tensor next = y.index_select(0, active);
+    kernels::update_(next, f(kernels::decode(x, bits), active), -1.0, bits);
+    ++found.evaluations;
+    found.x.index_copy_(0, active, next);
+
+    const Tensor moved = (next.to(at::kDouble) - x.to(at::kDouble)).abs_().amax(1);
+    if (moved_before.defined()) {
+      const Tensor large = moved_before > noise;
+      const double before = moved_before.masked_select(large).sum().item<double>();
+      const double now = moved.masked_select(large).sum().item<double>();
+      if (before > 0.0) found.contraction = std::max(found.contraction, now / before);
+    }
+    const Tensor moving = ~(moved <= tolerance);  // a token that is not a number has not settled
+    active = active.masked_select(moving);
+    moved_before = moved.masked_select(moving);
+  }
+  found.unsettled = active.numel();
+  return found;
+}
+
+// The move below which a token counts as settled. On the grid its true cell is then less than half
+// of the 2^low_bits cells away that the kept bits can tell apart, if f contracts by 1/2 or better;
+// for floats a few units in the last place.
+double tolerance_of(const Tensor& y, int64_t low_bits) {
+  if (y.scalar_type() == at::kInt) return static_cast<double>((int64_t{1} << (low_bits - 1)) - 1);
+  const double eps = y.scalar_type() == at::kFloat ? std::numeric_limits<float>::epsilon()
+                                                   : std::numeric_limits<double>::epsilon();
+  return 4.0 * eps * y.abs().max().item<double>();
+}
+
+}  // namespace
+
+RevFFN::RevFFN(RevFFNOptions options) : options_(options) {
+  TORCH_CHECK(options.low_bits == 2 || options.low_bits == 4 || options.low_bits == 8,
+              "revffn: low_bits must be 2, 4 or 8, got ", options.low_bits);
+  TORCH_CHECK(options.max_evaluations >= 1, "revffn: max_evaluations must be at least 1, got ",
+              options.max_evaluations);
+}
+
+void RevFFN::prepare(int64_t, const StateOptions&) {}
+
+State RevFFN::begin(const Tensor& x, const StateOptions& options, const Tensor& saturated) const {
+  TORCH_CHECK(x.dim() >= 2 && x.size(-1) % 2 == 0,
+              "revffn: the input's channels are split in halves, so C must be even, got ",
+              x.sizes());
+  const int64_t half = x.size(-1) / 2;
+  State s;
+  s.bits = options.bits;
+  const auto stream = [&](int64_t i) {
+    return kernels::encode(x.narrow(-1, i * half, half), options.dtype, options.bits,
+                           {{}, {}, flag(saturated, i)});
+  };
+  s.q = stream(0);
+  s.p = stream(1);
+  return s;
+}
+
+Tensor RevFFN::begin_adjoint(const State& g) const { return at::cat({g.q, g.p}, -1); }
+
+Tensor RevFFN::finish(const State& s) const { return at::cat({value(s, s.q), value(s, s.p)}, -1); }
+
+State RevFFN::finish_adjoint(const Tensor& grad) const {
+  const int64_t half = grad.size(-1) / 2;
+  State g;
+  g.q = grad.narrow(-1, 0, half);
+  g.p = grad.narrow(-1, half, half);
+  return g;
+}
+
+void RevFFN::advance_x1(State& s, const Fields& f, Witness& w) const {
+  if (w.wanted && s.q.scalar_type() == at::kInt) {
+    w.low_bits = kernels::pack_low_bits(s.q, options_.low_bits);
+  }
+  const Tensor attention = f(0, {value(s, s.q), value(s, s.p)});
+  own_(s.q);
+  kernels::update_(s.q, attention, 1.0, s.bits, before_step(w, &Witness::sums_q, s.q, 0));
+}
+
+void RevFFN::step(int64_t, State& s, const Fields& f, Witness& w) const {
+  advance_x1(s, f, w);
+  const Tensor mlp = f(1, {value(s, s.q)});
+  own_(s.p);
+  kernels::update_(s.p, mlp, 1.0, s.bits, before_step(w, &Witness::sums_p, s.p, 1));
+}
+
+void RevFFN::evaluate(int64_t, State s, const Fields& f) const {
+  Witness none;
+  advance_x1(s, f, none);
+  f(1, {value(s, s.q)});
+}
+
+void RevFFN::undo(int64_t l, State& s, const Fields& f, const Witness& left,
+                  Witness& rebuilt) const {
+  const Tensor mlp = f(1, {value(s, s.q)});
+  own_(s.p);
+  kernels::update_(s.p, mlp, -1.0, s.bits, after_undo(left, rebuilt, &Witness::sums_p, s.p));
+
+  const auto map = f.token_map(0, value(s, s.q), value(s, s.p));
+  const Tensor y = s.q.view({-1, s.q.size(-1)});  // [N,C/2]
+  FixedPoint found =
+      solve(y, s.bits, map, tolerance_of(y, options_.low_bits), options_.max_evaluations);
+  rebuilt.contraction = found.contraction;
+  rebuilt.evaluations = found.evaluations;
+  if (found.unsettled != 0) {
+    throw base::NotInvertible(
+        l, found.unsettled, found.contraction,
+        c10::str("revffn: layer ", l, " cannot be inverted: after ", found.evaluations,
+                 " evaluations ", found.unsettled, " of ", y.size(0),
+                 " tokens still move (contraction seen: ", found.contraction,
+                 ", which must stay below 1); store the state of this layer"));
+  }
+  s.q = found.x.view(s.q.sizes());
+  if (left.low_bits.defined()) {
+    s.q = kernels::select_by_low_bits(s.q, left.low_bits, options_.low_bits);
+  }
+  if (left.sums_q.defined()) rebuilt.sums_q = kernels::row_sums(s.q);
+  f(0, {value(s, s.q), value(s, s.p)});  // at forward's shapes, for the caller's gradient
+}
+
+void RevFFN::adjoint(int64_t, State& g, const Pullback& df) const {
+  g.q = sum(g.q, df(1, g.p)[0]);
+  const std::vector<Tensor> through_attention = df(0, g.q);
+  g.q = sum(g.q, through_attention[0]);
+  g.p = sum(g.p, through_attention[1]);
+}
+
+}  // namespace rev::schemes

@@ -1,0 +1,74 @@
+#include "rev/schemes/two_step.h"
+
+#include <utility>
+
+#include "schemes/streams.h"
+
+namespace rev::schemes {
+
+using at::Tensor;
+
+void TwoStep::prepare(int64_t, const StateOptions&) {}
+
+State TwoStep::begin(const Tensor& x, const StateOptions& options, const Tensor& saturated) const {
+  State s;
+  s.bits = options.bits;
+  s.p = kernels::encode(x, options.dtype, options.bits, {{}, {}, flag(saturated, 1)});
+  if (start_ == Start::Copy) s.q = s.p.clone();
+  return s;
+}
+
+Tensor TwoStep::begin_adjoint(const State& g) const {
+  return start_ == Start::Copy ? sum(g.q, g.p) : g.p;
+}
+
+Tensor TwoStep::finish(const State& s) const { return value_copy(s, s.p); }
+
+State TwoStep::finish_adjoint(const Tensor& grad) const {
+  State g;
+  g.p = grad;
+  return g;
+}
+
+void TwoStep::step(int64_t l, State& s, const Fields& f, Witness& w) const {
+  const Tensor increment = f(0, {value(s, s.p)});
+  if (starts(l)) {
+    s.q = s.p;
+    s.p = s.q.clone();
+    kernels::update_(s.p, increment, 1.0, s.bits, {{}, {}, flag(w, 1)});
+    return;
+  }
+  own_(s.q);
+  advance(l, s, increment, before_step(w, &Witness::sums_q, s.q, 1));
+  std::swap(s.q, s.p);
+}
+
+void TwoStep::evaluate(int64_t, State s, const Fields& f) const { f(0, {value(s, s.p)}); }
+
+void TwoStep::undo(int64_t l, State& s, const Fields& f, const Witness& left,
+                   Witness& rebuilt) const {
+  if (starts(l)) {  // p^(0) is here; the field is called for the caller's gradient
+    s.p = std::exchange(s.q, Tensor());
+    f(0, {value(s, s.p)});
+    return;
+  }
+  std::swap(s.q, s.p);
+  const Tensor increment = f(0, {value(s, s.p)});
+  own_(s.q);
+  retreat(l, s, increment, after_undo(left, rebuilt, &Witness::sums_q, s.q));
+}
+
+void TwoStep::adjoint(int64_t l, State& g, const Pullback& df) const {
+  const Coefficients k = starts(l) ? Coefficients{1.0, 0.0, 1.0} : coefficients(l);
+  const Tensor newest = g.p;
+  const Tensor through_field = df(0, times(k.c, newest))[0];
+  if (starts(l)) {
+    g.p = sum(sum(g.q, newest), through_field);
+    g.q = Tensor();
+    return;
+  }
+  g.p = sum(sum(g.q, k.b == 0.0 ? Tensor() : times(k.b, newest)), through_field);
+  g.q = times(k.a, newest);
+}
+
+}  // namespace rev::schemes
