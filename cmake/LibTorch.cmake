@@ -64,6 +64,7 @@ if(NOT Torch_DIR)
 endif()
 
 include(CudaToolkit)
+set(REV_DEVICE $<IF:$<BOOL:${REV_CUDA}>,cuda,no_cuda>)
 
 # LibTorch's CMake files: CMake 3.25 knows no CUDA 20; left alone they ask for architectures that the compiler has
 # dropped; they add flags of theirs to every .cu file; they warn of libraries that nobody needs.
