@@ -71,7 +71,13 @@ function(rev_test room)
   target_include_directories(test_${room} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(test_${room} PRIVATE rev_${room} nlohmann_json::nlohmann_json GTest::gtest GTest::gtest_main)
   target_precompile_headers(test_${room} REUSE_FROM rev_test_pch)
-  gtest_discover_tests(test_${room} DISCOVERY_MODE PRE_TEST PROPERTIES ENVIRONMENT "${REV_TEST_ENVIRONMENT}")
+  gtest_discover_tests(test_${room} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60)
+  # Beside the discovery: its PROPERTIES cannot carry a list, and an environment is one.
+  set(script ${CMAKE_CURRENT_BINARY_DIR}/test_${room}_environment.cmake)
+  file(WRITE ${script} "if(test_${room}_TESTS)
+  set_tests_properties(\${test_${room}_TESTS} PROPERTIES ENVIRONMENT \"${REV_TEST_ENVIRONMENT}\")
+endif()\n")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${script})
 endfunction()
 
 # rev_program(name file.cpp...): a program from examples/, linked with rev::rev as a user's would be.
