@@ -1,0 +1,68 @@
+#include "rev/data/token_source.h"
+
+#include <gtest/gtest.h>
+#include <numeric>
+#include <vector>
+
+#include "data/tokens.h"
+#include "support/throws.h"
+
+namespace rev::data {
+namespace {
+
+std::vector<std::uint16_t> count_up(std::size_t n) {
+  std::vector<std::uint16_t> tokens(n);
+  std::iota(tokens.begin(), tokens.end(), std::uint16_t{0});
+  return tokens;
+}
+
+TEST(TokenSourceTest, AnyRangeReadsTheSameHoweverItIsCut) {
+  constexpr std::int64_t kTokens = 23;
+  for (const std::int64_t piece : {1, 2, 7, 22, 23}) {
+    const TokenSource tokens = make_tokens(count_up(kTokens), kTokens, piece);
+    ASSERT_EQ(tokens.size(), kTokens);
+    for (std::int64_t begin = 0; begin <= kTokens; ++begin) {
+      for (std::int64_t end = begin; end <= kTokens; ++end) {
+        std::vector<std::int64_t> expected(static_cast<std::size_t>(end - begin));
+        std::iota(expected.begin(), expected.end(), begin);
+        std::vector<std::int64_t> out(expected.size());
+        tokens.read(begin, end - begin, out.data());
+        EXPECT_EQ(out, expected);
+        EXPECT_EQ(read_all(tokens.slice(begin, end)), expected);
+      }
+    }
+  }
+}
+
+TEST(TokenSourceTest, ASliceOfASliceCountsFromItsOwnStart) {
+  const TokenSource tokens = make_tokens(count_up(20), 20, 3).slice(5, 15);
+  EXPECT_EQ(read_all(tokens.slice(2, 5)), (std::vector<std::int64_t>{7, 8, 9}));
+}
+
+TEST(TokenSourceTest, RefusesWhatLiesOutside) {
+  const TokenSource tokens = make_tokens(count_up(20), 20).slice(0, 10);
+  std::int64_t out[20];
+  EXPECT_THROW_WITH(tokens.read(5, 6, out), "tokens 5 to 11 asked for, there are 10");
+  EXPECT_THROW_WITH(tokens.read(-1, 2, out), "tokens -1 to 1");
+  EXPECT_THROW_WITH(tokens.read(1, -1, out), "tokens 1 to 0");
+  EXPECT_THROW_WITH(tokens.slice(0, 11), "slice 0 to 11 asked for, there are 10");
+  EXPECT_THROW_WITH(tokens.slice(3, 2), "slice 3 to 2");
+}
+
+TEST(TokenSourceTest, SplitGivesTheLastFractionToValidation) {
+  const auto [train, valid] = split_tokens(make_tokens(count_up(25), 25, 4), 0.1);
+  EXPECT_EQ(train.size(), 23);
+  EXPECT_EQ(read_all(valid), (std::vector<std::int64_t>{23, 24}));
+  EXPECT_EQ(read_all(train).back(), 22);
+}
+
+TEST(TokenSourceTest, SplitRefusesAnEmptyPart) {
+  const TokenSource tokens = make_tokens(count_up(5), 5);
+  EXPECT_THROW_WITH(split_tokens(tokens, 0), "a fraction between 0 and 1, got 0");
+  EXPECT_THROW_WITH(split_tokens(tokens, 1), "got 1");
+  EXPECT_THROW_WITH(split_tokens(tokens, -0.1), "got -0.1");
+  EXPECT_THROW_WITH(split_tokens(tokens, 0.1), "5 tokens are too few");
+}
+
+}  // namespace
+}  // namespace rev::data
