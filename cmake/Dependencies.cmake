@@ -54,11 +54,12 @@ endif()
 
 if(missing AND REV_PROVIDE)
   include(FetchContent)
-  set(FETCHCONTENT_QUIET OFF)
-  set(INSTALL_GTEST OFF)
+  foreach(option BUILD_GMOCK INSTALL_GTEST CLI11_INSTALL JSON_Install)
+    set(${option} OFF CACHE INTERNAL "")
+  endforeach()
   FetchContent_Declare(nlohmann_json
-    URL https://github.com/nlohmann/json/releases/download/v3.11.2/json.tar.xz
-    URL_HASH SHA256=8c4b26bf4b422252e13f332bc5e388ec0ab5c3443d24399acb675e68278d341f)
+    URL https://github.com/nlohmann/json/releases/download/v3.12.0/json.tar.xz
+    URL_HASH SHA256=42f6e95cad6ec532fd372391373363b62a14af6d771056dbfc86160e6dfff7aa)
   FetchContent_Declare(CLI11
     URL https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.4.2.tar.gz
     URL_HASH SHA256=f2d893a65c3b1324c50d4e682c0cdc021dd0477ae2c048544f39eed6654b699a)

@@ -77,6 +77,8 @@ set(CMAKE_MESSAGE_LOG_LEVEL ERROR)
 find_package(Torch ${REV_TORCH_LEAST} REQUIRED)
 set(CMAKE_MESSAGE_LOG_LEVEL ${rev_saved_level})
 set(CMAKE_CUDA_FLAGS "${rev_saved_flags}")
-set_property(TARGET caffe2::mkl PROPERTY INTERFACE_LINK_DIRECTORIES)  # "/lib/intel64" and more where there is no MKL
+if(TARGET caffe2::mkl AND NOT MKL_FOUND)
+  set_property(TARGET caffe2::mkl PROPERTY INTERFACE_LINK_DIRECTORIES)  # /lib/intel64 and the like
+endif()
 string(REGEX MATCH "^[0-9]+\\.[0-9]+" REV_TORCH_MINOR ${Torch_VERSION})
 message(STATUS "LibTorch ${Torch_VERSION}: ${TORCH_INSTALL_PREFIX}")
