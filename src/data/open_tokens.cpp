@@ -23,14 +23,17 @@ static_assert(std::endian::native == std::endian::little,
 namespace fs = std::filesystem;
 using Segment = TokenSource::Segment;
 
-constexpr std::int64_t kBytes = 256;           // V of texts
-constexpr std::int64_t kGpt2Vocab = 50257;     // V of shards unless given
-constexpr std::size_t kMapFrom = 1 << 20;      // smaller texts are gathered: a mapping each would
-constexpr std::size_t kGatherUpTo = 64 << 20;  // soon reach the system's limit of 65530 a process
-constexpr std::int32_t kMagic = 20240520;      // llm.c's shards of GPT-2 tokens
-constexpr std::int32_t kMagic32 = 20240801;    // llm.c's shards of Llama 3 tokens, 32 bits each
+constexpr std::int64_t kBytes = 256;         // V of texts
+constexpr std::int64_t kGpt2Vocab = 50257;   // V of shards unless given
+constexpr std::int32_t kMagic = 20240520;    // llm.c's shards of GPT-2 tokens
+constexpr std::int32_t kMagic32 = 20240801;  // llm.c's shards of Llama 3 tokens, 32 bits each
 constexpr std::int32_t kVersion = 1;
 constexpr std::size_t kHeaderBytes = 256 * sizeof(std::int32_t);
+
+// Texts below the first size are gathered up to the second: a mapping for each of a large folder's
+// files would soon reach the system's limit of 65530 a process.
+constexpr std::size_t kMapFrom = 1 << 20;
+constexpr std::size_t kGatherUpTo = 64 << 20;
 
 bool ends_in_bin(const fs::path& path) { return path.extension() == ".bin"; }
 

@@ -121,8 +121,7 @@ Metadata parse_metadata(const json& object, const std::string& file) {
   return metadata;
 }
 
-/// The bytes that dtype and shape ask for; checks that no stride overflows, zeros in the shape or
-/// not.
+/// The bytes that dtype and shape ask for. No stride may overflow, also where a size is 0.
 std::uint64_t count_bytes(const Entry& entry, const std::string& where) {
   auto bytes = static_cast<std::int64_t>(c10::elementSize(entry.dtype));
   bool empty = false;

@@ -10,11 +10,9 @@ struct NgramEntropy {
   double bigram = 0;   ///< knows the token before
 };
 
-/// Counts tokens in `train`, predicts those of `valid`: H = -1/(N-1) sum_{t=1}^{N-1} ln P(x_t |
-/// x_{t-1}).
-///
-/// Both are smoothed so that unseen tokens have a probability, and by rules without a constant to
-/// tune:
+/// Counts the tokens of `train` and predicts those of `valid`:
+///   H = -1/(N-1) sum_{t=1}^{N-1} ln P(x_t | x_{t-1})
+/// Both are smoothed, so that what was not seen has a probability, by rules without a constant:
 ///   unigram  P(x)     = (c(x) + 1) / (n + V)                       add-one
 ///   bigram   P(x | y) = (c(y,x) + u(y) P(x)) / (c(y) + u(y))       Witten and Bell 1991
 /// c(y,x): how often x follows y; c(y): how often anything does; u(y): how many different tokens

@@ -11,17 +11,14 @@ namespace rev::data {
 
 /// Opens texts or token shards, in the order given, as one sequence.
 ///
-/// - A text is a UTF-8 file; its bytes are the tokens, V is 256. It ends in a newline: where
-/// another
-///   follows and it does not, one is added. That newline is the only mark between documents.
-/// - A folder is searched through for texts in the byte order of their paths. Names that begin with
-/// a dot
-///   are passed over, as are empty files; files that are not text (not UTF-8, NUL bytes, `.bin`)
-///   are skipped and counted.
-/// - A shard is a file of uint16 tokens, little endian: llm.c's with its 1024-byte header (known by
-/// its
-///   magic number), else, by the ending `.bin`, nanoGPT's without one. V is 50257 unless given.
-///   Texts and shards do not mix.
+/// - A text is a UTF-8 file; its bytes are the tokens, V is 256. Where another text follows and it
+///   does not end in a newline, one is added: the only mark between documents.
+/// - A folder is searched through for texts, in the byte order of their paths. Empty files and
+///   dot-names are passed over; files that are not text (not UTF-8, NUL bytes, `.bin`) are skipped
+///   and counted.
+/// - A shard is a file of uint16 tokens, little endian. That of llm.c has a 1024-byte header, known
+///   by its magic number; else the ending `.bin` says that it is nanoGPT's, without a header. V is
+///   50257 unless given. Texts and shards do not mix.
 ///
 /// vocab: V, at least 256 for texts. Every byte is read once to check it (texts for UTF-8, shards
 /// for tokens >= V). Files of 1 MiB and more stay memory-mapped, smaller texts are held in memory.
