@@ -3,7 +3,7 @@
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 
 set(needed nlohmann_json)
-if(REV_EXAMPLES)
+if(REV_EXAMPLES OR REV_TESTS)
   list(APPEND needed CLI11)
 endif()
 if(REV_TESTS)
