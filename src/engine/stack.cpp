@@ -133,6 +133,12 @@ int64_t Stack::n_layers() const { return static_cast<int64_t>(impl_->layers.size
 
 const schemes::Scheme& Stack::scheme() const { return *impl_->scheme; }
 
+const schemes::StateOptions& Stack::state() const { return impl_->options.state; }
+
+const std::vector<FieldPtr>& Stack::fields(int64_t layer) const {
+  return impl_->layers.at(static_cast<size_t>(layer)).fields;
+}
+
 Memory Stack::memory(int64_t layer) const {
   return impl_->layers.at(static_cast<size_t>(layer)).memory;
 }

@@ -21,6 +21,23 @@ namespace {
 
 int64_t bytes(const Tensor& t) { return t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; }
 
+// Puts buffers back as they were on leaving a scope.
+class BufferGuard {
+ public:
+  explicit BufferGuard(std::vector<Tensor> buffers) : buffers_(std::move(buffers)) {
+    for (const Tensor& b : buffers_) before_.push_back(b.clone());
+  }
+  ~BufferGuard() {
+    // Behind autograd's back: a graph may have saved a buffer that its gradient does not read.
+    for (size_t i = 0; i < buffers_.size(); ++i) buffers_[i].variable_data().copy_(before_[i]);
+  }
+  BufferGuard(const BufferGuard&) = delete;
+  BufferGuard& operator=(const BufferGuard&) = delete;
+
+ private:
+  std::vector<Tensor> buffers_, before_;
+};
+
 // Fields as they are called where no gradient is wanted.
 class Plain final : public schemes::Fields {
  public:
@@ -80,6 +97,7 @@ class Walk::Backward final : public schemes::Fields {
     const auto i = static_cast<size_t>(k);
     // A checkpointed layer's last value is not read: its input is at hand.
     const bool need_value = layer_.memory == Memory::Invert || i + 1 < layer_.fields.size();
+    const BufferGuard once(layer_.fields[i]->buffers());
     graphs_[i] = replay(trace_.rng[i], walk_.autocast_, walk_.device_,
                         [&] { return layer_.fields[i]->linearise(x, need_value); });
     return graphs_[i].value;
@@ -169,6 +187,18 @@ void Walk::report_forward() {
   report_->witness_bytes = std::max(report_->witness_bytes, kept);
 }
 
+void Walk::report_saturation() {
+  if (report_->saturated) return;
+  const Tensor flags = saturated_.cpu();
+  const auto* begin = flags.const_data_ptr<int32_t>();
+  const auto* end = begin + flags.numel();
+  const auto* first = std::find_if(begin, end, [](int32_t flag) { return flag != 0; });
+  if (first == end) return;
+  report_->saturated = true;
+  report_->saturated_layer = (first - begin) / 2 - 1;
+  report_->saturated_stream = (first - begin) % 2 == 0 ? 'q' : 'p';
+}
+
 // The state before layer l from the one after it, proved by forward's row sums.
 void Walk::rebuild(size_t l, State& s, const Backward& fields) {
   const auto layer = static_cast<int64_t>(l);
@@ -185,15 +215,13 @@ void Walk::rebuild(size_t l, State& s, const Backward& fields) {
     report_->rows_differing += differing;
     if (differing == 0 || options_.dtype != at::kInt) return;
     const std::string cause =
-        rebuilt.evaluations > 0
-            ? c10::str("its fixed point was not unique (contraction seen: ", rebuilt.contraction,
-                       "); keep more low bits, or store the state of this layer")
+        report_->saturated
+            ? c10::str("a state had left the grid's range, at layer ", report_->saturated_layer,
+                       ", stream ", report_->saturated_stream)
             : std::string(
-                  "a field gave other bits when it was evaluated again: it counts in place, draws "
-                  "from "
-                  "a generator of its own, was changed since forward, or ran with another number "
-                  "of "
-                  "threads");
+                  "a field gave other bits when it was evaluated again: it counts in place, "
+                  "draws from a generator of its own, was changed since forward, or ran "
+                  "with another number of threads");
     throw base::NotInvertible(
         layer, differing, rebuilt.contraction,
         c10::str(scheme_->name(), ": layer ", layer, ", stream ", stream, ": ", differing, " of ",
@@ -239,6 +267,7 @@ std::vector<Tensor> Walk::backward(const Tensor& grad, bool keep) {
       "the first time");
   spent_ = !keep;
   const at::NoGradGuard no_graph;
+  report_saturation();
   std::vector<Tensor> gradients(parameters_.size() + 1);
   State g = scheme_->finish_adjoint(grad);
   std::optional<State> s = keep ? final_ : std::exchange(final_, std::nullopt);
@@ -271,16 +300,6 @@ std::vector<Tensor> Walk::backward(const Tensor& grad, bool keep) {
   }
   gradients[0] = scheme_->begin_adjoint(g);
 
-  if (!report_->saturated) {
-    const Tensor flags = saturated_.cpu();
-    const auto* flag = flags.const_data_ptr<int32_t>();
-    const auto* first = std::find_if(flag, flag + flags.numel(), [](int32_t f) { return f != 0; });
-    if (first != flag + flags.numel()) {
-      report_->saturated = true;
-      report_->saturated_layer = (first - flag) / 2 - 1;
-      report_->saturated_stream = (first - flag) % 2 == 0 ? 'q' : 'p';
-    }
-  }
   return gradients;
 }
 

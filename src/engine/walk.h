@@ -52,6 +52,7 @@ class Walk final : public torch::CustomClassHolder {
                       std::vector<at::Tensor>& gradients) const;
   void give_to_sink(size_t l, std::vector<at::Tensor>& gradients) const;
   void report_forward();
+  void report_saturation();
 
   std::shared_ptr<const schemes::Scheme> scheme_;
   std::vector<Layer> layers_;

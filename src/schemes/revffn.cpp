@@ -2,9 +2,11 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/where.h>
 #include <algorithm>
 #include <limits>
 
+#include "rev/base/autocast_state.h"
 #include "rev/base/error.h"
 #include "rev/kernels/low_bits.h"
 #include "schemes/streams.h"
@@ -54,11 +56,13 @@ FixedPoint solve(const Tensor& y, int64_t bits, const TokenMap& f, double tolera
   return found;
 }
 
-// The move below which a token counts as settled. On the grid its true cell is then less than half
-// of the 2^low_bits cells away that the kept bits can tell apart, if f contracts by 1/2 or better;
-// for floats a few units in the last place.
+// The move below which a token counts as settled: on the grid an eighth of the reach of the kept
+// bits (one cell for two bits), which leaves room for the moves to come where f contracts well
+// below 1; for floats a few units in the last place.
 double tolerance_of(const Tensor& y, int64_t low_bits) {
-  if (y.scalar_type() == at::kInt) return static_cast<double>((int64_t{1} << (low_bits - 1)) - 1);
+  if (y.scalar_type() == at::kInt) {
+    return std::max(1.0, static_cast<double>(int64_t{1} << low_bits) / 16.0);
+  }
   const double eps = y.scalar_type() == at::kFloat ? std::numeric_limits<float>::epsilon()
                                                    : std::numeric_limits<double>::epsilon();
   return 4.0 * eps * y.abs().max().item<double>();
@@ -67,8 +71,9 @@ double tolerance_of(const Tensor& y, int64_t low_bits) {
 }  // namespace
 
 RevFFN::RevFFN(RevFFNOptions options) : options_(options) {
-  TORCH_CHECK(options.low_bits == 2 || options.low_bits == 4 || options.low_bits == 8,
-              "revffn: low_bits must be 2, 4 or 8, got ", options.low_bits);
+  TORCH_CHECK(options.low_bits == 0 || options.low_bits == 2 || options.low_bits == 4 ||
+                  options.low_bits == 8,
+              "revffn: low_bits must be 2, 4, 8 or, to let it choose, 0; got ", options.low_bits);
   TORCH_CHECK(options.max_evaluations >= 1, "revffn: max_evaluations must be at least 1, got ",
               options.max_evaluations);
 }
@@ -105,7 +110,9 @@ State RevFFN::finish_adjoint(const Tensor& grad) const {
 
 void RevFFN::advance_x1(State& s, const Fields& f, Witness& w) const {
   if (w.wanted && s.q.scalar_type() == at::kInt) {
-    w.low_bits = kernels::pack_low_bits(s.q, options_.low_bits);
+    const bool coarse = base::AutocastState::capture(s.q.device().type()).enabled;
+    w.n_low_bits = options_.low_bits != 0 ? options_.low_bits : coarse ? 8 : 2;
+    w.low_bits = kernels::pack_low_bits(s.q, w.n_low_bits);
   }
   const Tensor attention = f(0, {value(s, s.q), value(s, s.p)});
   own_(s.q);
@@ -131,26 +138,42 @@ void RevFFN::undo(int64_t l, State& s, const Fields& f, const Witness& left,
   own_(s.p);
   kernels::update_(s.p, mlp, -1.0, s.bits, after_undo(left, rebuilt, &Witness::sums_p, s.p));
 
-  const auto map = f.token_map(0, value(s, s.q), value(s, s.p));
-  const Tensor y = s.q.view({-1, s.q.size(-1)});  // [N,C/2]
-  FixedPoint found =
-      solve(y, s.bits, map, tolerance_of(y, options_.low_bits), options_.max_evaluations);
+  const Tensor x2 = value(s, s.p);
+  const Tensor y1 = s.q;
+  const Tensor rows = y1.view({-1, y1.size(-1)});  // [N,C/2]
+  const FixedPoint found = solve(rows, s.bits, f.token_map(0, value(s, y1), x2),
+                                 tolerance_of(rows, left.n_low_bits), options_.max_evaluations);
   rebuilt.contraction = found.contraction;
   rebuilt.evaluations = found.evaluations;
-  if (found.unsettled != 0) {
+  const auto select = [&](const Tensor& near) {
+    return left.low_bits.defined()
+               ? kernels::select_by_low_bits(near, left.low_bits, left.n_low_bits)
+               : near;
+  };
+  const bool provable = left.low_bits.defined();
+  int64_t refuted = found.unsettled;
+  s.q = select(found.x.view(y1.sizes()));
+  for (int64_t correction = 0;; ++correction) {
+    const Tensor attention = f(0, {value(s, s.q), x2});  // the last one is the caller's gradient's
+    if (left.sums_q.defined()) rebuilt.sums_q = kernels::row_sums(s.q);
+    if (!provable) break;
+    const Tensor wrong = rebuilt.sums_q.ne(left.sums_q);
+    refuted = wrong.sum().item<int64_t>();
+    if (refuted == 0 || correction == options_.max_corrections) break;
+    Tensor next = y1.clone();
+    kernels::update_(next, attention, -1.0, s.bits);
+    const Tensor wrong_rows = wrong.view_as(y1.select(-1, 0)).unsqueeze(-1);
+    s.q = at::where(wrong_rows, select(next), s.q);
+  }
+  if (refuted != 0) {
     throw base::NotInvertible(
-        l, found.unsettled, found.contraction,
-        c10::str("revffn: layer ", l, " cannot be inverted: after ", found.evaluations,
-                 " evaluations ", found.unsettled, " of ", y.size(0),
-                 " tokens still move (contraction seen: ", found.contraction,
-                 ", which must stay below 1); store the state of this layer"));
+        l, refuted, found.contraction,
+        c10::str(
+            "revffn: layer ", l, " cannot be inverted: ", refuted, " of ", rows.size(0),
+            " tokens were not rebuilt after ", found.evaluations,
+            " evaluations (contraction seen: ", found.contraction,
+            ", which must stay well below 1); keep more low bits, or store this layer's state"));
   }
-  s.q = found.x.view(s.q.sizes());
-  if (left.low_bits.defined()) {
-    s.q = kernels::select_by_low_bits(s.q, left.low_bits, options_.low_bits);
-  }
-  if (left.sums_q.defined()) rebuilt.sums_q = kernels::row_sums(s.q);
-  f(0, {value(s, s.q), value(s, s.p)});  // at forward's shapes, for the caller's gradient
 }
 
 void RevFFN::adjoint(int64_t, State& g, const Pullback& df) const {

@@ -23,7 +23,7 @@ inline at::Tensor value_copy(const State& s, const at::Tensor& stream) {
 /// Before writing in place: makes t the only user of its memory, so that states kept elsewhere and
 /// values read by a graph stay as they are.
 inline void own_(at::Tensor& t) {
-  if (t.defined() && t.storage().use_count() > 1) t = t.clone();
+  if (t.defined() && (t.use_count() > 1 || t.storage().use_count() > 1)) t = t.clone();
 }
 
 inline at::Tensor new_sums(const at::Tensor& stream) {

@@ -45,6 +45,11 @@ class Field {
   /// The tensors, besides the inputs, that gradients are wanted for. Frozen ones may be among them.
   virtual std::vector<at::Tensor> parameters() const = 0;
 
+  /// Tensors that an evaluation updates and that its value does not depend on, such as running
+  /// statistics. What backward's evaluation writes into them is undone, so that they move once a
+  /// step.
+  virtual std::vector<at::Tensor> buffers() const { return {}; }
+
   /// Evaluates the field with a graph. The default records `forward` by autograd.
   ///
   /// x: the inputs; they are not changed and no graph of theirs is entered.
@@ -81,20 +86,23 @@ FieldPtr without_skip(Module module);
 namespace detail {
 
 FieldPtr field(std::function<at::Tensor(at::TensorList)> fn,
-               std::function<std::vector<at::Tensor>()> parameters);
+               std::function<std::vector<at::Tensor>()> parameters,
+               std::function<std::vector<at::Tensor>()> buffers);
 
 }  // namespace detail
 
 template <class Module, class>
 FieldPtr field(Module module) {
-  return detail::field([module](at::TensorList x) { return module->forward(x[0]); },
-                       [module] { return module->parameters(); });
+  return detail::field([module](at::TensorList x) mutable { return module->forward(x[0]); },
+                       [module] { return module->parameters(); },
+                       [module] { return module->buffers(); });
 }
 
 template <class Module, class>
 FieldPtr without_skip(Module module) {
-  return detail::field([module](at::TensorList x) { return module->forward(x[0]) - x[0]; },
-                       [module] { return module->parameters(); });
+  return detail::field([module](at::TensorList x) mutable { return module->forward(x[0]) - x[0]; },
+                       [module] { return module->parameters(); },
+                       [module] { return module->buffers(); });
 }
 
 }  // namespace rev::engine

@@ -66,6 +66,10 @@ class Stack {
 
   int64_t n_layers() const;
   const schemes::Scheme& scheme() const;
+  const schemes::StateOptions& state() const;
+
+  /// The fields of a layer, as many as the scheme asks for.
+  const std::vector<FieldPtr>& fields(int64_t layer) const;
 
   Memory memory(int64_t layer) const;
   void set_memory(int64_t layer, Memory memory);

@@ -11,7 +11,11 @@
 // On the grid the fixed point need not be unique: the rounded map may move neighbouring cells by a
 // unit more than f's contraction says, and some tokens flicker for ever. So the low bits of X1 are
 // kept from forward; the iteration stops where a token moves by less than they can tell apart, they
-// pick the cell, and the row sum proves the choice.
+// pick the cell, and the row sum proves the choice. Tokens that it refutes are iterated further
+// with forward's own arithmetic, whole and at its shapes: under bfloat16 the map on single tokens
+// rounds otherwise than forward did, by more than a cell. There f should give its value in float32
+// (its last product outside autocast): steps of bfloat16 are hundreds of cells, more than low bits
+// can tell apart.
 #pragma once
 
 #include "rev/schemes/scheme.h"
@@ -19,8 +23,11 @@
 namespace rev::schemes {
 
 struct RevFFNOptions {
-  int64_t low_bits = 2;          ///< bits kept of each element of X1: 2, 4 or 8; more stop earlier
-  int64_t max_evaluations = 64;  ///< evaluations of f after which an unsettled layer is given up
+  /// Bits kept of each element of X1: 2, 4 or 8, or 0 to choose 2, and 8 under autocast. More stop
+  /// earlier and forgive coarser arithmetic.
+  int64_t low_bits = 0;
+  int64_t max_evaluations = 64;  ///< of the map on single tokens, after which iterating is given up
+  int64_t max_corrections = 8;   ///< evaluations of the whole field for tokens that sums refute
 };
 
 /// The papers' block; field 0 is f (two inputs), field 1 is g. The input's channels are split in

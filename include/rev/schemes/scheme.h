@@ -33,10 +33,11 @@ struct StateOptions {
 
 /// What a step leaves behind so that undoing it can be exact, and proved.
 struct Witness {
-  bool wanted = false;   ///< take row sums (and low bits) in this step
-  at::Tensor sums_q;     ///< [B*T] int64: row sums of q before the step, where the step changes q
-  at::Tensor sums_p;     ///< the same of p
-  at::Tensor low_bits;   ///< RevFFN: low bits of X1, packed
+  bool wanted = false;     ///< take row sums (and low bits) in this step
+  at::Tensor sums_q;       ///< [B*T] int64: row sums of q before the step, where the step changes q
+  at::Tensor sums_p;       ///< the same of p
+  at::Tensor low_bits;     ///< RevFFN: low bits of X1, packed
+  int64_t n_low_bits = 0;  ///< RevFFN: how many of each element
   at::Tensor saturated;  ///< [2] int32: 1 where q, p left the grid's range; undefined: not watched
   double contraction =
       0.0;  ///< RevFFN, undoing: largest factor by which the iteration's moves shrank

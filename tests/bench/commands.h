@@ -1,0 +1,51 @@
+// The tables that rev-bench makes. Each checks what it times or measures before it does.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "bench/table.h"
+
+namespace rev::bench {
+
+struct ExactOptions {
+  std::vector<std::string> schemes;
+  int64_t depth = 1000;
+  int64_t channels = 64;  ///< C
+  int64_t tokens = 32;    ///< T
+  bool bfloat16 = true;   ///< fields under autocast
+};
+
+/// For each scheme, on the grid and with float32 states: rows that are not rebuilt bit for bit, and
+/// how far the rebuilt input lies from the input.
+Table exact(const ExactOptions& options);
+
+struct MemoryOptions {
+  std::string scheme = "midpoint";
+  std::vector<int64_t> depths = {4, 16, 64, 256};
+  int64_t channels = 512;
+  int64_t tokens = 128;
+  int64_t batch = 1;
+};
+
+/// Peak bytes of forward and backward above weights and gradients, for each policy and depth, and
+/// what exactness keeps in a column of its own (arXiv 2512.02056, figure 3). `lines` gets the
+/// picture's.
+Table memory(const MemoryOptions& options, std::vector<Series>& lines);
+
+struct StepOptions {
+  std::string scheme = "midpoint";
+  int64_t layers = 12;
+  int64_t channels = 384;
+  int64_t tokens = 256;
+  int64_t batch = 4;
+  int64_t rounds = 7;
+  bool bfloat16 = false;
+};
+
+/// Time of forward, loss, backward and optimizer: every arm once in each round, in turn; ratios
+/// within a round, their median and spread.
+Table step(const StepOptions& options);
+
+}  // namespace rev::bench

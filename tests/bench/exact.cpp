@@ -1,0 +1,106 @@
+#include <fmt/format.h>
+#include <torch/torch.h>
+
+#include "bench/commands.h"
+#include "rev/base/autocast_state.h"
+#include "rev/kernels/grid.h"
+#include "rev/models/gpt2_config.h"
+#include "rev/schemes/midpoint_a.h"
+
+namespace rev::bench {
+namespace {
+
+using at::Tensor;
+using schemes::State;
+using schemes::Witness;
+
+// One layer's fields: a two-layer perceptron behind a norm, its weights a function of layer and
+// field.
+class Perceptrons final : public schemes::Fields {
+ public:
+  Perceptrons(const std::vector<Tensor>& weights, int64_t layer)
+      : weights_(weights), layer_(layer) {}
+
+  Tensor operator()(int64_t k, at::TensorList x) const override {
+    Tensor y = x[0];
+    if (x.size() == 2) y = 0.3 * y + x[1];
+    return map(k, y);
+  }
+
+  std::function<Tensor(const Tensor&, const Tensor&)> token_map(int64_t k, const Tensor&,
+                                                                const Tensor& x2) const override {
+    const Tensor rows2 = x2.reshape({-1, x2.size(-1)});
+    return [this, k, rows2](const Tensor& rows, const Tensor& index) {
+      return map(k, 0.3 * rows + rows2.index_select(0, index));
+    };
+  }
+
+ private:
+  Tensor map(int64_t k, const Tensor& x) const {
+    const Tensor& w =
+        weights_[static_cast<size_t>((2 * layer_ + k) % static_cast<int64_t>(weights_.size()))];
+    const Tensor n = at::layer_norm(x, {x.size(-1)});
+    return at::linear(at::tanh(at::linear(n, w)), w.t().contiguous());
+  }
+
+  const std::vector<Tensor>& weights_;
+  int64_t layer_;
+};
+
+std::shared_ptr<schemes::Scheme> scheme_of(const std::string& name, int64_t depth) {
+  if (name == "midpoint-a") {  // the planned list: each second |a| the reciprocal of the one before
+    return std::make_shared<schemes::MidpointA>(schemes::MidpointA::draw_pairs(depth, 1), 0.5);
+  }
+  models::Gpt2Config config;
+  config.scheme = name;
+  config.layers = depth;
+  return models::make_scheme(config);
+}
+
+}  // namespace
+
+Table exact(const ExactOptions& options) {
+  Table table{
+      {"scheme", "state", "depth", "rows checked", "rows differing", "worst |x - rebuilt x|"}, {}};
+  const at::NoGradGuard no_grad;
+  for (const std::string& name : options.schemes) {
+    const int64_t width = name == "revffn" ? options.channels / 2 : options.channels;
+    torch::manual_seed(1);
+    std::vector<Tensor> weights;
+    for (int i = 0; i < 16; ++i)
+      weights.push_back(torch::randn({2 * width, width}) * (0.5 / std::sqrt(width)));
+    const Tensor x = torch::randn({2, options.tokens, options.channels});
+    const base::AutocastGuard cast({at::kCPU, options.bfloat16, at::kBFloat16});
+
+    for (const auto dtype : {at::kInt, at::kFloat}) {
+      const auto scheme = scheme_of(name, options.depth);
+      const schemes::StateOptions state{dtype, 16};
+      scheme->prepare(options.depth, state);
+      State s = scheme->begin(x, state);
+      const Tensor start = kernels::decode(s.p, 16).clone();
+      std::vector<Witness> left(static_cast<size_t>(options.depth));
+      for (int64_t l = 0; l < options.depth; ++l) {
+        left[static_cast<size_t>(l)].wanted = true;
+        scheme->step(l, s, Perceptrons(weights, l), left[static_cast<size_t>(l)]);
+      }
+      int64_t checked = 0, differing = 0;
+      for (int64_t l = options.depth; l-- > 0;) {
+        Witness rebuilt;
+        const Witness& was = left[static_cast<size_t>(l)];
+        scheme->undo(l, s, Perceptrons(weights, l), was, rebuilt);
+        for (const auto sums : {&Witness::sums_q, &Witness::sums_p}) {
+          if (!(was.*sums).defined()) continue;
+          checked += (was.*sums).numel();
+          differing += kernels::count_differing(was.*sums, rebuilt.*sums);
+        }
+      }
+      const double worst = (kernels::decode(s.p, 16) - start).abs().max().item<double>();
+      table.rows.push_back({name, dtype == at::kInt ? "grid" : "float32",
+                            std::to_string(options.depth), std::to_string(checked),
+                            std::to_string(differing), fmt::format("{:.3g}", worst)});
+    }
+  }
+  return table;
+}
+
+}  // namespace rev::bench

@@ -1,0 +1,420 @@
+// What a stack promises: gradients of the papers' formulas, the same bits under every memory
+// policy, and the manners of an ordinary autograd node.
+#include "rev/engine/stack.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "engine/stacks.h"
+#include "rev/base/error.h"
+#include "support/gradcheck.h"
+#include "support/throws.h"
+
+namespace rev::engine {
+namespace {
+
+using at::Tensor;
+
+Tensor input(at::ScalarType dtype = at::kFloat, int64_t channels = kChannels) {
+  torch::manual_seed(5);
+  return torch::randn({2, 6, channels}, dtype);
+}
+
+class SchemeTest : public ::testing::TestWithParam<std::string> {};
+
+std::string name_of(const ::testing::TestParamInfo<std::string>& info) {
+  return test_name(info.param);
+}
+
+// Each gradient against autograd through the plain formula, worst relative to its largest element.
+// What differs is the order of sums in float64: some 1e3 roundings of 1e-16 each, times the depth.
+void expect_gradients_of_the_formula(const std::string& scheme, int64_t n_layers, Memory memory) {
+  TestStack s =
+      make_stack({.scheme = scheme, .n_layers = n_layers, .memory = memory, .state = at::kDouble});
+  const Tensor x0 = input(at::kDouble);
+  const Step found = run(s, x0);
+
+  const Tensor x = x0.clone().requires_grad_();
+  for (Tensor p : s.parameters()) p.mutable_grad() = Tensor();
+  const Tensor y = plain(s, scheme, x);
+  (y * y).sum().backward();
+  const auto close = [&](const Tensor& a, const Tensor& b) {
+    return (a - b).abs().max().item<double>() <= 1e-10 * (1 + b.abs().max().item<double>());
+  };
+  EXPECT_TRUE(close(found.y, y)) << scheme << " depth " << n_layers;
+  EXPECT_TRUE(close(found.grad_x, x.grad())) << scheme << " depth " << n_layers;
+  const auto parameters = s.parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    ASSERT_EQ(found.grads[i].defined(), parameters[i].grad().defined()) << i;
+    EXPECT_TRUE(close(found.grads[i], parameters[i].grad()))
+        << scheme << " depth " << n_layers << " " << i;
+  }
+}
+
+TEST_P(SchemeTest, GradientsAreThoseOfTheFormulaAtAnyDepth) {
+  for (const int64_t depth : {1, 2, 3, 7, 12}) {
+    for (const Memory memory : {Memory::Store, Memory::Checkpoint, Memory::Invert}) {
+      if (memory == Memory::Invert && GetParam() == "residual") continue;
+      expect_gradients_of_the_formula(GetParam(), depth, memory);
+    }
+  }
+}
+
+TEST_P(SchemeTest, GradientsPassTheGradcheck) {
+  TestStack s =
+      make_stack({.scheme = GetParam(),
+                  .n_layers = 3,
+                  .memory = GetParam() == "residual" ? Memory::Checkpoint : Memory::Invert,
+                  .state = at::kDouble,
+                  .channels = 4});
+  std::vector<Tensor> leaves = {torch::randn({1, 2, 4}, at::kDouble).requires_grad_()};
+  for (const Tensor& p : s.parameters()) leaves.push_back(p);
+  // Values reach some 1e2 through the sum, so their rounding is as much larger than 1e-16 / 1e-6.
+  EXPECT_LT(support::gradient_error([&] { return s.stack->forward(leaves[0]); }, leaves), 1e-7);
+}
+
+TEST_P(SchemeTest, EveryPolicyGivesTheSameBits) {
+  for (const at::ScalarType state : {at::kInt, at::kFloat}) {
+    for (const bool bfloat16 : {false, true}) {
+      for (const double dropout : {0.0, 0.1}) {
+        const auto under = [&](Memory memory) {
+          TestStack s = make_stack({.scheme = GetParam(),
+                                    .n_layers = 4,
+                                    .memory = memory,
+                                    .state = state,
+                                    .dropout = dropout});
+          Step step = run(s, input(), bfloat16);
+          EXPECT_EQ(s.stack->take_report().saturated, false);
+          return step;
+        };
+        const Step stored = under(Memory::Store);
+        expect_same_bits(under(Memory::Checkpoint), stored);
+        // Float states cannot be rebuilt bit for bit; the grid's must.
+        if (GetParam() != "residual" && state == at::kInt)
+          expect_same_bits(under(Memory::Invert), stored);
+      }
+    }
+  }
+}
+
+TEST_P(SchemeTest, MixedPoliciesGiveTheSameBits) {
+  if (GetParam() == "residual") GTEST_SKIP() << "residual does not invert";
+  const auto mixed = [&](const std::vector<Memory>& memory) {
+    TestStack s = make_stack({.scheme = GetParam(), .n_layers = 5, .dropout = 0.1});
+    for (size_t l = 0; l < memory.size(); ++l)
+      s.stack->set_memory(static_cast<int64_t>(l), memory[l]);
+    return run(s, input(), true);
+  };
+  using enum Memory;
+  const Step stored = mixed({Store, Store, Store, Store, Store});
+  expect_same_bits(mixed({Invert, Invert, Checkpoint, Invert, Invert}), stored);
+  expect_same_bits(mixed({Store, Invert, Store, Invert, Store}), stored);
+  expect_same_bits(mixed({Invert, Store, Checkpoint, Store, Invert}), stored);
+  expect_same_bits(mixed({Checkpoint, Invert, Invert, Store, Checkpoint}), stored);
+}
+
+TEST_P(SchemeTest, SeveralBackwardsGiveTheSameBitsWhenRetained) {
+  for (const Memory memory : {Memory::Store, Memory::Checkpoint, Memory::Invert}) {
+    if (memory == Memory::Invert && GetParam() == "residual") continue;
+    TestStack s =
+        make_stack({.scheme = GetParam(), .n_layers = 3, .memory = memory, .dropout = 0.1});
+    const Tensor x = input().requires_grad_();
+    std::vector<Tensor> wanted = s.parameters();
+    wanted.push_back(x);
+    const Tensor loss = s.stack->forward(x).square().sum();
+    const auto first = torch::autograd::grad({loss}, wanted, {}, /*retain_graph=*/true);
+    const auto second = torch::autograd::grad({loss}, wanted, {}, /*retain_graph=*/true);
+    const auto third = torch::autograd::grad({loss}, wanted);
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      EXPECT_TRUE(at::equal(first[i], second[i]));
+      EXPECT_TRUE(at::equal(first[i], third[i]));
+    }
+  }
+}
+
+TEST_P(SchemeTest, ABackwardWithoutRetainIsTheLast) {
+  TestStack s = make_stack(
+      {.scheme = GetParam(), .memory = GetParam() == "residual" ? Memory::Store : Memory::Invert});
+  const Tensor x = input().requires_grad_();
+  const Tensor y = s.stack->forward(x);
+  y.sum().backward();
+  EXPECT_THROW_WITH(y.sum().backward(), "second time");
+}
+
+TEST_P(SchemeTest, NoGradGivesTheSameResultAndKeepsNothing) {
+  TestStack s = make_stack(
+      {.scheme = GetParam(), .memory = GetParam() == "residual" ? Memory::Store : Memory::Invert});
+  const Tensor y = s.stack->forward(input());
+  ASSERT_TRUE(y.requires_grad());
+  const torch::NoGradGuard no_grad;
+  const Tensor z = s.stack->forward(input());
+  EXPECT_FALSE(z.requires_grad());
+  EXPECT_TRUE(at::equal(y, z));
+  EXPECT_EQ(s.stack->take_report().rows_checked, 0);
+}
+
+TEST_P(SchemeTest, SecondDerivativeIsRefused) {
+  TestStack s = make_stack({.scheme = GetParam(),
+                            .memory = GetParam() == "residual" ? Memory::Store : Memory::Invert,
+                            .state = at::kDouble});
+  const Tensor x = input(at::kDouble).requires_grad_();
+  const Tensor loss = s.stack->forward(x).square().sum();
+  EXPECT_THROW_WITH(torch::autograd::grad({loss}, {x}, {}, true, /*create_graph=*/true),
+                    "no second derivative");
+}
+
+TEST_P(SchemeTest, TheNodeIsNamedAfterTheScheme) {
+  TestStack s = make_stack(
+      {.scheme = GetParam(), .memory = GetParam() == "residual" ? Memory::Store : Memory::Invert});
+  const std::string expected = GetParam().substr(0, GetParam().find('-'));
+  std::string name = s.stack->forward(input()).grad_fn()->name();
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  EXPECT_NE(name.find(expected + "function"), std::string::npos) << name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, SchemeTest, ::testing::ValuesIn(kSchemes), name_of);
+
+// Depth 1000, bfloat16 autocast. Each row sum of each rebuilt state is compared, so rows_differing
+// == 0 over all rows says that every state came back. (hamiltonian-a grows without bound on these
+// fields.)
+class DepthTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  static void deep() {
+    TestStack s = make_stack({.scheme = GetParam(), .n_layers = 1000});
+    const Step step = run(s, input(), true);
+    const Report report = s.stack->take_report();
+    EXPECT_EQ(report.rows_differing, 0);
+    EXPECT_FALSE(report.saturated) << "layer " << report.saturated_layer;
+    EXPECT_GE(report.rows_checked, 999 * 12);
+    EXPECT_TRUE(step.grad_x.isfinite().all().item<bool>());
+  }
+};
+
+TEST_P(DepthTest, AThousandLayersAreRebuiltInEveryBit) { deep(); }
+
+INSTANTIATE_TEST_SUITE_P(Schemes, DepthTest,
+                         ::testing::Values("midpoint", "midpoint-a", "leapfrog", "hamiltonian",
+                                           "revffn"),
+                         name_of);
+
+TEST(DeepStackTest, AThousandLayersGiveTheBitsOfStoring) {
+  const auto under = [](Memory memory) {
+    TestStack s = make_stack({.scheme = "midpoint", .n_layers = 1000, .memory = memory});
+    return run(s, input(), true);
+  };
+  expect_same_bits(under(Memory::Invert), under(Memory::Store));
+}
+
+TEST(DeepStackTest, FloatStatesDriftAndSayHowMuch) {
+  TestStack s = make_stack({.scheme = "midpoint", .n_layers = 100, .state = at::kFloat});
+  run(s, input(), true);
+  const Report report = s.stack->take_report();
+  EXPECT_EQ(report.rows_checked, 99 * 12);
+  EXPECT_GT(report.rows_differing, 0);
+}
+
+TEST(StackTest, ResidualCannotInvert) {
+  EXPECT_THROW_WITH(make_stack({.scheme = "residual"}),
+                    "layer 0 of scheme residual cannot be inverted");
+  TestStack s = make_stack({.scheme = "residual", .memory = Memory::Store});
+  EXPECT_THROW_WITH(s.stack->set_memory(1, Memory::Invert), "layer 1 of scheme residual");
+}
+
+TEST(StackTest, RefusesWhatDoesNotFit) {
+  const auto scheme = std::make_shared<schemes::Midpoint>();
+  EXPECT_THROW_WITH(Stack(scheme, std::vector<FieldPtr>{}), "at least one layer");
+  EXPECT_THROW_WITH(Stack(nullptr, std::vector<FieldPtr>{}), "a scheme is needed");
+  EXPECT_THROW_WITH(Stack(scheme, std::vector<FieldPtr>{nullptr}),
+                    "layer 0 has a field that is null");
+  const FieldPtr f = field([](const Tensor& x) { return x; }, {});
+  EXPECT_THROW_WITH(Stack(std::make_shared<schemes::Hamiltonian>(), std::vector<FieldPtr>{f}),
+                    "layer 0 of scheme hamiltonian needs 2 fields, got 1");
+  EXPECT_THROW_WITH(Stack(scheme, std::vector<FieldPtr>{f}, {Memory::Invert, {at::kInt, 40}, {}}),
+                    "grid bits must be 1 to 30, got 40");
+  Stack stack(scheme, std::vector<FieldPtr>{f});
+  EXPECT_THROW_WITH(stack.forward(torch::zeros({2, 3}, at::kLong)), "floating point");
+  EXPECT_THROW_WITH(stack.set_memory(1, Memory::Store), "expected a layer from 0 to 0, got 1");
+  Stack wrong(scheme,
+              std::vector<FieldPtr>{field([](const Tensor& x) { return x.narrow(-1, 0, 2); }, {})});
+  EXPECT_THROW_WITH(wrong.forward(torch::zeros({2, 3})), "[2, 3]");
+}
+
+TEST(StackTest, SaturationNamesLayerAndStream) {
+  std::vector<FieldPtr> fields;
+  const Tensor w = torch::ones({1}).requires_grad_();
+  for (int l = 0; l < 4; ++l) {
+    const double size = l == 2 ? 1e6 : 1.0;
+    fields.push_back(field([=](const Tensor& x) { return torch::full_like(x, size) * w; }, {w}));
+  }
+  Stack stack(std::make_shared<schemes::Midpoint>(), fields);
+  stack.forward(input()).sum().backward();
+  const Report report = stack.take_report();
+  EXPECT_TRUE(report.saturated);
+  EXPECT_EQ(report.saturated_layer, 2);
+  EXPECT_EQ(report.saturated_stream, 'p');
+  EXPECT_FALSE(stack.take_report().saturated);
+
+  stack.forward(input() * 1e6).sum().backward();
+  EXPECT_EQ(stack.take_report().saturated_layer, -1);
+}
+
+TEST(StackTest, ASaturatedStateThatCannotBeRebuiltSaysSo) {
+  // a = 1.25 multiplies a stream by 1.25 a layer, until it leaves the range and products lose
+  // digits.
+  TestStack s = make_stack({.scheme = "hamiltonian-a", .n_layers = 100});
+  const Tensor y = s.stack->forward(input());
+  EXPECT_THROW_WITH(y.sum().backward(), "a state had left the grid's range");
+  EXPECT_TRUE(s.stack->take_report().saturated);
+}
+
+TEST(StackTest, FrozenParametersGetNoGradient) {
+  TestStack s = make_stack({.scheme = "midpoint"});
+  s.blocks[1][0]->in->weight.requires_grad_(false);
+  const Step frozen = run(s, input());
+  EXPECT_FALSE(s.blocks[1][0]->in->weight.grad().defined());
+  s.blocks[1][0]->in->weight.requires_grad_(true);
+  const Step all = run(s, input());
+  EXPECT_TRUE(at::equal(frozen.grad_x, all.grad_x));
+}
+
+TEST(StackTest, GradientsAccumulateOverMicroBatches) {
+  TestStack s = make_stack({.scheme = "leapfrog"});
+  const Tensor a = input(), b = input() * 0.5;
+  const Step first = run(s, a), second = run(s, b);
+  for (Tensor p : s.parameters()) p.mutable_grad() = Tensor();
+  s.stack->forward(a).square().sum().backward();
+  s.stack->forward(b).square().sum().backward();
+  const auto parameters = s.parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    EXPECT_TRUE(at::equal(parameters[i].grad(), first.grads[i] + second.grads[i]));
+  }
+}
+
+TEST(StackTest, HooksOfParametersFireOncePerBackward) {
+  for (const Memory memory : {Memory::Store, Memory::Checkpoint, Memory::Invert}) {
+    TestStack s = make_stack({.scheme = "midpoint", .memory = memory});
+    int fired = 0;
+    const Tensor w = s.blocks[1][0]->in->weight;
+    w.register_hook([&fired](const Tensor& g) {
+      ++fired;
+      return g * 2;
+    });
+    const Step hooked = run(s, input());
+    EXPECT_EQ(fired, 1);
+    TestStack same = make_stack({.scheme = "midpoint", .memory = memory});
+    const Step free = run(same, input());
+    const auto parameters = s.parameters();
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const bool is_w = parameters[i].is_same(w);
+      EXPECT_TRUE(at::equal(hooked.grads[i], is_w ? free.grads[i] * 2 : free.grads[i])) << i;
+    }
+  }
+}
+
+TEST(StackTest, AParameterMadeFromOthersPassesItsGradientOn) {
+  // w is not a leaf: the field reads 2 v, and v gets the gradient.
+  const Tensor v = torch::randn({kChannels}, at::kDouble).requires_grad_();
+  const Tensor w = v * 2;
+  StackOptions options;
+  options.state.dtype = at::kDouble;
+  const FieldPtr f = field([w](const Tensor& x) { return torch::tanh(x * w); }, {w});
+  Stack stack(std::make_shared<schemes::Midpoint>(), {f, f, f}, options);
+  const Tensor x = input(at::kDouble);
+  const auto found = torch::autograd::grad({stack.forward(x).sum()}, {v});
+  const auto formula = [&] {
+    const Tensor u = v * 2;
+    const auto g = [&](const Tensor& t) { return torch::tanh(t * u); };
+    const Tensor p1 = x + g(x), p2 = x + g(p1);
+    return (p1 + g(p2)).sum();
+  };
+  const auto expected = torch::autograd::grad({formula()}, {v});
+  EXPECT_TRUE(at::allclose(found[0], expected[0], 1e-12, 1e-12));  // other order of float64 sums
+}
+
+TEST(StackTest, FieldsThatCountInPlaceAreCaught) {
+  const Tensor calls = torch::zeros({1}), w = torch::ones({1}).requires_grad_();
+  const FieldPtr counting = field(
+      [=](const Tensor& x) {
+        const torch::NoGradGuard no_grad;
+        calls.add_(1);
+        return (x * 0.1 + calls.item<float>() * 0.01) * w.detach();
+      },
+      {w});
+  const FieldPtr honest = field([=](const Tensor& x) { return x * w * 0.1; }, {w});
+  Stack stack(std::make_shared<schemes::Midpoint>(), {honest, honest, counting, honest});
+  const Tensor y = stack.forward(input());
+  try {
+    y.sum().backward();
+    FAIL() << "a field that is not deterministic went unnoticed";
+  } catch (const base::NotInvertible& error) {
+    EXPECT_EQ(error.layer(), 2);
+    EXPECT_EQ(error.rows(), 12);
+    EXPECT_NE(std::string(error.what()).find("stream q: 12 of 12 rows"), std::string::npos)
+        << error.what();
+  }
+  EXPECT_FALSE(w.grad().defined());  // no wrong gradient was returned
+}
+
+TEST(StackTest, DropoutFromAForeignGeneratorIsCaught) {
+  at::Generator own = at::detail::createCPUGenerator(1);
+  const Tensor w = torch::ones({1}).requires_grad_();
+  const FieldPtr noisy = field(
+      [=](const Tensor& x) {
+        return x * w * torch::rand(x.sizes(), own, x.options().requires_grad(false));
+      },
+      {w});
+  Stack stack(std::make_shared<schemes::Midpoint>(), {noisy, noisy, noisy});
+  const Tensor y = stack.forward(input());
+  EXPECT_THROW(y.sum().backward(), base::NotInvertible);
+}
+
+TEST(StackTest, RevFFNBeyondContractionNamesTheLayerAndStoringItHelps) {
+  const auto grown = [] {
+    TestStack s = make_stack({.scheme = "revffn", .n_layers = 3});
+    const torch::NoGradGuard no_grad;
+    s.blocks[1][0]->out->weight.mul_(60);
+    return s;
+  };
+  TestStack s = grown();
+  const Tensor x = input();
+  try {
+    run(s, x);
+    FAIL() << "a map that does not contract was inverted";
+  } catch (const base::NotInvertible& error) {
+    EXPECT_EQ(error.layer(), 1);
+    EXPECT_GT(error.contraction(), 1.0);
+    EXPECT_GT(error.rows(), 0);
+    s.stack->set_memory(error.layer(), Memory::Checkpoint);
+  }
+  const Step repeated = run(s, x);
+  TestStack stored = grown();
+  for (int64_t l = 0; l < 3; ++l) stored.stack->set_memory(l, Memory::Store);
+  expect_same_bits(repeated, run(stored, x));
+}
+
+TEST(StackTest, WithoutSkipTakesTheSkipOutOfABlock) {
+  Block block(kChannels, 0.0, at::kDouble);
+  struct WithSkip : torch::nn::Module {
+    explicit WithSkip(Block inner) : block(register_module("block", std::move(inner))) {}
+    Tensor forward(const Tensor& x) { return x + block(x); }
+    Block block;
+  };
+  const auto skip = std::make_shared<WithSkip>(block);
+  const Tensor x = input(at::kDouble);
+  const FieldPtr f = without_skip(skip);
+  EXPECT_TRUE(
+      at::allclose(f->forward({x}), block(x), 0, 1e-14));  // one subtraction of numbers below 8
+  EXPECT_EQ(f->parameters().size(), block->parameters().size());
+}
+
+TEST(StackTest, RowSumsAndGeneratorsAreAllThatExactnessKeeps) {
+  TestStack s = make_stack({.scheme = "midpoint", .n_layers = 9});
+  run(s, input());
+  const int64_t generator = 5056,
+                sums = 8 * 12;  // one state of the CPU's generator; rows are 2 x 6
+  EXPECT_EQ(s.stack->take_report().witness_bytes, 8 * sums + generator);
+}
+
+}  // namespace
+}  // namespace rev::engine

@@ -1,0 +1,409 @@
+// What other reversible trainers were found to do wrong, each a test of its own.
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "engine/stacks.h"
+#include "rev/base/error.h"
+#include "rev/base/memory_stats.h"
+#include "support/throws.h"
+
+namespace rev::engine {
+namespace {
+
+using at::Tensor;
+
+Tensor input(uint64_t seed = 5) {
+  torch::manual_seed(seed);
+  return torch::randn({2, 6, kChannels});
+}
+
+Tensor generator_state() { return at::globalContext().defaultGenerator(at::kCPU).get_state(); }
+
+// 1: generator state kept on the module is overwritten by the second forward.
+TEST(TrapTest, TwoForwardsBeforeTwoBackwardsReplayEachItsOwnDropout) {
+  const auto under = [](Memory memory) {
+    TestStack s = make_stack({.memory = memory, .dropout = 0.3});
+    const Tensor a = input(1).requires_grad_(), b = input(2).requires_grad_();
+    torch::manual_seed(9);
+    const Tensor ya = s.stack->forward(a), yb = s.stack->forward(b);
+    ya.square().sum().backward();
+    yb.square().sum().backward();
+    return Step{torch::cat({ya, yb}),
+                torch::cat({a.grad(), b.grad()}),
+                {s.blocks[0][0]->in->weight.grad(), s.blocks[2][0]->out->weight.grad()}};
+  };
+  expect_same_bits(under(Memory::Invert), under(Memory::Store));
+  expect_same_bits(under(Memory::Checkpoint), under(Memory::Store));
+}
+
+// 2: backward reseeds the global generator, so that a user's seed no longer fixes the run.
+TEST(TrapTest, TheGlobalGeneratorIsWhereAnOrdinaryRunLeavesIt) {
+  const auto after = [](auto&& step) {
+    torch::manual_seed(31);
+    step();
+    return generator_state();
+  };
+  TestStack s = make_stack({.scheme = "residual", .memory = Memory::Store, .dropout = 0.3});
+  const Tensor x = input();
+  const Tensor ordinary = after([&] { plain(s, "residual", x).sum().backward(); });
+  for (const std::string& scheme :
+       {std::string("residual"), std::string("midpoint"), std::string("leapfrog")}) {
+    for (const Memory memory : {Memory::Store, Memory::Checkpoint, Memory::Invert}) {
+      if (scheme == "residual" && memory == Memory::Invert) continue;
+      TestStack t = make_stack({.scheme = scheme, .memory = memory, .dropout = 0.3});
+      EXPECT_TRUE(at::equal(after([&] { t.stack->forward(x).sum().backward(); }), ordinary));
+      const Tensor y = t.stack->forward(x);
+      const Tensor before_backward = generator_state();
+      y.sum().backward();
+      EXPECT_TRUE(at::equal(generator_state(), before_backward));
+    }
+  }
+}
+
+// 3: backward runs outside the autocast region and evaluates in another precision.
+TEST(TrapTest, AutocastIsForwardsWhereverBackwardIsCalled) {
+  const auto under = [](Memory memory, bool backward_in_autocast) {
+    TestStack s = make_stack({.memory = memory});
+    const Tensor x = input().requires_grad_();
+    Tensor y;
+    {
+      const Autocast cast;
+      y = s.stack->forward(x);
+      if (backward_in_autocast) y.square().sum().backward();
+    }
+    if (!backward_in_autocast) y.square().sum().backward();
+    EXPECT_FALSE(at::autocast::is_autocast_enabled(at::kCPU));
+    return Step{y.detach(), x.grad(), {s.blocks[0][0]->in->weight.grad()}};
+  };
+  const Step stored = under(Memory::Store, false);
+  expect_same_bits(under(Memory::Invert, false), stored);
+  expect_same_bits(under(Memory::Invert, true), stored);
+  expect_same_bits(under(Memory::Checkpoint, false), stored);
+
+  // And forward outside autocast stays so where backward is called inside it.
+  TestStack s = make_stack({});
+  const Tensor x = input().requires_grad_();
+  const Tensor y = s.stack->forward(x);
+  {
+    const Autocast cast;
+    y.square().sum().backward();
+  }
+  EXPECT_EQ(s.stack->take_report().rows_differing, 0);
+}
+
+// 3, too: weights that were cast while no graph was recorded are cached and lose their gradient.
+TEST(TrapTest, TheAutocastCacheDoesNotSwallowGradients) {
+  TestStack s = make_stack({});
+  const Autocast cast;
+  const Tensor w = s.blocks[0][0]->in->weight;
+  s.stack->forward(input()).sum().backward();
+  ASSERT_TRUE(w.grad().defined());
+  w.mutable_grad() = Tensor();
+  s.blocks[0][0](input()).sum().backward();  // the same module, ordinarily, in the same region
+  EXPECT_TRUE(w.grad().defined());
+}
+
+// 4: gradients that are side effects are not seen by autograd::grad, or vanish where x needs none.
+TEST(TrapTest, ParametersGetGradientsWhenTheInputNeedsNone) {
+  for (const Memory memory : {Memory::Store, Memory::Checkpoint, Memory::Invert}) {
+    TestStack s = make_stack({.memory = memory});
+    const Tensor y = s.stack->forward(input());
+    ASSERT_TRUE(y.requires_grad());
+    y.sum().backward();
+    for (const Tensor& p : s.parameters()) EXPECT_TRUE(p.grad().defined());
+  }
+}
+
+TEST(TrapTest, AutogradGradReachesInputAndParametersAndTouchesNothingElse) {
+  TestStack s = make_stack({});
+  const Step expected = run(s, input());
+  for (Tensor p : s.parameters()) p.mutable_grad() = Tensor();
+  torch::manual_seed(23);
+  const Tensor x = input().requires_grad_();
+  const Tensor w = s.blocks[1][0]->in->weight;
+  const auto found = torch::autograd::grad({s.stack->forward(x).square().sum()}, {x, w});
+  EXPECT_TRUE(at::equal(found[0], expected.grad_x));
+  EXPECT_TRUE(at::equal(
+      found[1], expected.grads[8]));  // block 1's first Linear after block 0's six and a norm
+  for (const Tensor& p : s.parameters()) EXPECT_FALSE(p.grad().defined());
+  EXPECT_FALSE(x.grad().defined());
+}
+
+// 5: a node for the whole stack keeps all gradients back until its end.
+TEST(TrapTest, ASinkGetsEachLayersGradientsAsSoonAsTheyAreFinal) {
+  TestStack s = make_stack({.n_layers = 4});
+  const Step expected = run(s, input());
+
+  std::vector<int64_t> order;
+  std::vector<std::vector<Tensor>> taken(4);
+  StackOptions options;
+  std::vector<FieldPtr> fields;
+  for (const auto& layer : s.blocks) fields.push_back(field(layer[0]));
+  options.sink = [&](int64_t l, std::vector<Tensor>& grads) {
+    order.push_back(l);
+    if (l != 2) return;  // layer 2's are taken, the others are left
+    taken[2] = grads;
+    for (Tensor& g : grads) g = Tensor();
+  };
+  Stack stack(std::make_shared<schemes::Midpoint>(0.5), fields, options);
+  for (Tensor p : s.parameters()) p.mutable_grad() = Tensor();
+  stack.forward(input()).square().sum().backward();
+  EXPECT_EQ(order, (std::vector<int64_t>{3, 2, 1, 0}));
+  const auto parameters = s.parameters();
+  const size_t each = parameters.size() / 4;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    if (i / each == 2) {
+      EXPECT_FALSE(parameters[i].grad().defined());
+      EXPECT_TRUE(at::equal(taken[2][i % each], expected.grads[i]));
+    } else {
+      EXPECT_TRUE(at::equal(parameters[i].grad(), expected.grads[i]));
+    }
+  }
+}
+
+// 6: inverting and then running forward again evaluates every field twice more instead of once.
+TEST(TrapTest, BackwardEvaluatesEachFieldOnceAndFreesItsGraphBeforeTheNext) {
+  for (const std::string& scheme : {std::string("midpoint"), std::string("hamiltonian")}) {
+    int calls = 0, alive = 0, most_alive = 0;
+    struct Counted : torch::autograd::Function<Counted> {
+      static Tensor forward(torch::autograd::AutogradContext* ctx, const Tensor& x, const Tensor& w,
+                            int* count, int* most) {
+        struct Token : torch::CustomClassHolder {
+          explicit Token(int* n) : count(n) {}
+          ~Token() override { --*count; }
+          int* count;
+        };
+        *most = std::max(*most, ++*count);
+        ctx->saved_data["alive"] = c10::IValue::make_capsule(c10::make_intrusive<Token>(count));
+        return x * w;
+      }
+      static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
+                                                     torch::autograd::variable_list g) {
+        return {g[0], g[0].sum().reshape({1}), Tensor(), Tensor()};
+      }
+    };
+    const Tensor w = torch::full({1}, 0.1).requires_grad_();
+    const FieldPtr f = field(
+        [&](const Tensor& x) {
+          ++calls;
+          return Counted::apply(x, w, &alive, &most_alive);
+        },
+        {w});
+    const int64_t n_layers = 5;
+    const auto made = make_scheme(scheme, n_layers);
+    const auto per_layer = static_cast<size_t>(made->fields_per_layer());
+    Stack stack(made,
+                std::vector<std::vector<FieldPtr>>(n_layers, std::vector<FieldPtr>(per_layer, f)));
+    const Tensor y = stack.forward(input());
+    EXPECT_EQ(calls, n_layers * static_cast<int>(per_layer));
+    EXPECT_EQ(alive, 0);
+    most_alive = 0;
+    y.sum().backward();
+    EXPECT_EQ(calls, 2 * n_layers * static_cast<int>(per_layer));
+    EXPECT_EQ(most_alive, static_cast<int>(per_layer));  // one layer's graph at a time
+    EXPECT_EQ(alive, 0);
+  }
+}
+
+// 7: a two-buffer scheme that forgets a layer at odd depth. Gradients at depths 1, 2, 3, 7, 12 are
+// SchemeTest.GradientsAreThoseOfTheFormulaAtAnyDepth; here every layer's weight must matter.
+TEST(TrapTest, EveryLayerGetsAGradientAtOddAndEvenDepth) {
+  for (const std::string& scheme : kInvertibleSchemes) {
+    for (const int64_t depth : {1, 2, 3, 4, 5}) {
+      TestStack s = make_stack({.scheme = scheme, .n_layers = depth});
+      const Step step = run(s, input());
+      for (const Tensor& g : step.grads)
+        EXPECT_GT(g.abs().max().item<float>(), 0) << scheme << depth;
+    }
+  }
+}
+
+// 8: work on another stream that is not waited for.
+TEST(TrapTest, AnotherStreamGivesTheSameBits_CUDA) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+  const auto on = [](bool side_stream) {
+    TestStack s = make_stack({});
+    for (const auto& layer : s.blocks) Block(layer[0])->to(at::kCUDA);
+    const c10::Stream stream = side_stream
+                                   ? c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA)
+                                         .getNewStream(c10::Device(c10::DeviceType::CUDA, 0))
+                                   : c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA)
+                                         .getStream(c10::Device(c10::DeviceType::CUDA, 0));
+    const Tensor x = input().to(at::kCUDA);
+    torch::cuda::synchronize();
+    const c10::StreamGuard guard(stream);
+    Step step = run(s, x);
+    torch::cuda::synchronize();
+    return step;
+  };
+  expect_same_bits(on(true), on(false));
+}
+
+// 9: freeing the input's memory destroys what another node saved.
+TEST(TrapTest, TheInputStaysWhatOthersSaved) {
+  for (const at::ScalarType state : {at::kInt, at::kFloat}) {
+    TestStack s = make_stack({.state = state});
+    const Tensor leaf = input().requires_grad_();
+    const Tensor x = torch::relu(leaf);
+    const Tensor copy = x.detach().clone();
+    Tensor y = s.stack->forward(x);
+    y = y + x * x;  // x is used again
+    y = torch::exp(y.clamp_max(2));
+    y.sum().backward();
+    EXPECT_TRUE(at::equal(x, copy));
+    EXPECT_EQ(leaf.grad().sizes(), leaf.sizes());
+  }
+}
+
+TEST(TrapTest, TheResultMayBeChangedInPlace) {
+  for (const at::ScalarType state : {at::kInt, at::kFloat, at::kDouble}) {
+    TestStack s = make_stack({.state = state});
+    const Tensor x = input().to(state == at::kDouble ? at::kDouble : at::kFloat);
+    TestStack same = make_stack({.state = state});
+    const Step expected = run(same, x);
+    torch::manual_seed(23);
+    const Tensor leaf = x.clone().requires_grad_();
+    Tensor y = s.stack->forward(leaf);
+    y.mul_(3);
+    y.detach().zero_();
+    (y.new_ones({}) * y).sum().backward();
+    EXPECT_EQ(s.stack->take_report().rows_differing, same.stack->take_report().rows_differing);
+  }
+}
+
+// 10: an optimizer inside backward changes a weight before every layer that reads it is done.
+TEST(TrapTest, ASinkSeesTiedWeightsOnlyAfterTheirLastUse) {
+  Block shared(kChannels, 0.0, at::kFloat), own(kChannels, 0.0, at::kFloat);
+  const auto step = [&](bool with_sink) {
+    torch::manual_seed(1);
+    const std::vector<FieldPtr> fields = {field(own), field(shared), field(own), field(shared)};
+    std::vector<std::vector<Tensor>> parameters;
+    StackOptions options;
+    std::vector<Tensor> updated;
+    Stack* self = nullptr;
+    if (with_sink) {
+      options.sink = [&](int64_t l, std::vector<Tensor>& grads) {
+        const auto layer = self->layer_parameters(l);
+        const torch::NoGradGuard no_grad;
+        for (size_t i = 0; i < grads.size(); ++i) {
+          if (!grads[i].defined()) continue;
+          layer[i].sub_(0.1 * grads[i]);
+          updated.push_back(layer[i]);
+          grads[i] = Tensor();
+        }
+      };
+    }
+    Stack stack(std::make_shared<schemes::Midpoint>(0.5), fields, options);
+    self = &stack;
+    stack.forward(input()).square().sum().backward();
+    std::vector<Tensor> after;
+    for (const Block& block : {own, shared}) {
+      for (Tensor p : block->parameters()) {
+        if (!with_sink) {
+          const torch::NoGradGuard no_grad;
+          after.push_back(p - 0.1 * p.grad());
+          p.mutable_grad() = Tensor();
+        } else {
+          after.push_back(p.detach().clone());
+        }
+      }
+    }
+    return after;
+  };
+  const auto at_the_end = step(false), inside = step(true);
+  for (size_t i = 0; i < inside.size(); ++i) EXPECT_TRUE(at::equal(inside[i], at_the_end[i])) << i;
+}
+
+// 11: running statistics and load counters move twice, once in forward and once when it is
+// repeated.
+TEST(TrapTest, RunningStatisticsMoveOncePerStep) {
+  for (const Memory memory : {Memory::Store, Memory::Checkpoint, Memory::Invert}) {
+    torch::nn::BatchNorm1d norm(torch::nn::BatchNorm1dOptions(6));
+    const std::vector<FieldPtr> fields = {field(norm), field(norm)};
+    StackOptions options;
+    options.memory = memory;
+    Stack stack(std::make_shared<schemes::Midpoint>(0.5), fields, options);
+    stack.forward(input()).sum().backward();
+    EXPECT_EQ(norm->num_batches_tracked.item<int64_t>(), 2);  // two layers, once each
+    torch::nn::BatchNorm1d ordinary(torch::nn::BatchNorm1dOptions(6));
+    const Tensor x = kernels::decode(kernels::encode(input(), at::kInt, 16), 16);
+    ordinary->forward(x + ordinary->forward(x));
+    EXPECT_TRUE(
+        at::allclose(norm->running_mean, ordinary->running_mean, 0, 1e-4));  // cells of 2^-16
+  }
+}
+
+// 12: memory that is flat in forward and grows in backward; measured at the allocator.
+TEST(TrapTest, PeakMemoryThroughBackwardDoesNotGrowWithDepth) {
+  base::count_memory();
+  const auto peak = [](int64_t depth, Memory memory) {
+    // No parameters: what is measured is states, graphs and what exactness keeps.
+    const FieldPtr f = field([](const Tensor& x) { return torch::tanh(x * 0.5) * 0.1; }, {});
+    StackOptions options;
+    options.memory = memory;
+    Stack stack(std::make_shared<schemes::Midpoint>(0.5),
+                std::vector<FieldPtr>(static_cast<size_t>(depth), f), options);
+    const Tensor x = torch::randn({8, 64, 256}).requires_grad_();
+    const int64_t before = base::memory_stats().live_bytes;
+    base::reset_peak_memory();
+    stack.forward(x).sum().backward();
+    return base::memory_stats().peak_bytes - before - stack.take_report().witness_bytes;
+  };
+  const auto shallow = static_cast<double>(peak(4, Memory::Invert));
+  for (const int64_t depth : {16, 64, 256}) {
+    EXPECT_NEAR(static_cast<double>(peak(depth, Memory::Invert)) / shallow, 1.0, 0.02) << depth;
+  }
+  // Stored graphs grow in proportion: 60 layers more hold 60 times what one holds.
+  const auto stored = [&](int64_t depth) {
+    return static_cast<double>(peak(depth, Memory::Store));
+  };
+  const double a = stored(4), b = stored(64), c = stored(124);
+  EXPECT_NEAR((c - b) / (b - a), 1.0, 0.02);
+  EXPECT_GT(b, 5 * shallow);
+}
+
+// 13: a comparison with checkpointing at unequal batch or with whole logits in one arm only. At
+// equal batch the arms must order as they should; the loss is chunked in the models, whatever the
+// policy.
+TEST(TrapTest, AtEqualBatchInvertingPeaksBelowCheckpointingBelowStoring) {
+  base::count_memory();
+  const auto peak = [](Memory memory) {
+    TestStack s = make_stack({.n_layers = 24, .memory = memory, .channels = 64});
+    const Tensor x = torch::randn({16, 64, 64}).requires_grad_();  // states outweigh gradients
+    for (const Tensor& p : s.parameters()) p.mutable_grad() = torch::zeros_like(p);
+    const int64_t before = base::memory_stats().live_bytes;
+    base::reset_peak_memory();
+    s.stack->forward(x).sum().backward();
+    return base::memory_stats().peak_bytes - before;
+  };
+  const int64_t stored = peak(Memory::Store), checkpointed = peak(Memory::Checkpoint),
+                inverted = peak(Memory::Invert);
+  EXPECT_LT(inverted, checkpointed);
+  EXPECT_LT(checkpointed, stored);
+}
+
+// 14: |a| < 1 multiplies errors of the inverse by 1/|a| a layer: exact on the grid, refused where
+// the lost digits do not fit, and said where states are floats.
+TEST(TrapTest, WeightsBelowOneAreExactOrRefused) {
+  const auto halves = [](int64_t depth) {
+    return std::make_shared<schemes::MidpointA>(
+        std::vector<double>(static_cast<size_t>(depth), 0.5), 0.5);
+  };
+  Block block(kChannels, 0.0, at::kFloat);
+  const auto run_with = [&](int64_t depth, at::ScalarType state) {
+    StackOptions options;
+    options.state.dtype = state;
+    Stack stack(halves(depth), std::vector<FieldPtr>(static_cast<size_t>(depth), field(block)),
+                options);
+    stack.forward(input()).sum().backward();
+    return stack.take_report();
+  };
+  EXPECT_EQ(run_with(60, at::kInt).rows_differing, 0);
+  EXPECT_GT(run_with(60, at::kFloat).rows_differing, 0);
+  EXPECT_THROW_WITH(run_with(70, at::kInt), "need more than 64 bits");
+}
+
+}  // namespace
+}  // namespace rev::engine

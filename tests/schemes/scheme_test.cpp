@@ -1,0 +1,393 @@
+// Every scheme, by algebra alone: undo after step is the identity in every bit, adjoint is the
+// transpose of step, and step is the papers' formula.
+#include <gtest/gtest.h>
+#include <memory>
+#include <torch/torch.h>
+
+#include "rev/base/error.h"
+#include "rev/kernels/grid.h"
+#include "rev/schemes/hamiltonian.h"
+#include "rev/schemes/leapfrog.h"
+#include "rev/schemes/midpoint.h"
+#include "rev/schemes/midpoint_a.h"
+#include "rev/schemes/residual.h"
+#include "rev/schemes/revffn.h"
+#include "schemes/fields.h"
+#include "support/throws.h"
+
+namespace rev::schemes {
+namespace {
+
+using at::Tensor;
+
+struct Case {
+  std::string name;
+  std::function<std::shared_ptr<Scheme>(int64_t n_layers)> make;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+
+const std::vector<Case> kInvertible = {
+    {"Midpoint", [](int64_t) { return std::make_shared<Midpoint>(0.5); }},
+    {"MidpointThirdStep", [](int64_t) { return std::make_shared<Midpoint>(1.0 / 3); }},
+    {"MidpointCopiedStart", [](int64_t) { return std::make_shared<Midpoint>(0.5, Start::Copy); }},
+    {"MidpointA",
+     [](int64_t n) { return std::make_shared<MidpointA>(MidpointA::draw(n, 7), 0.5); }},
+    {"MidpointAPairs",
+     [](int64_t n) { return std::make_shared<MidpointA>(MidpointA::draw_pairs(n, 7), 0.5); }},
+    {"MidpointASmall",
+     [](int64_t n) { return std::make_shared<MidpointA>(std::vector<double>(n, -0.5), 1.0); }},
+    {"Leapfrog", [](int64_t) { return std::make_shared<Leapfrog>(0.5); }},
+    {"LeapfrogCopiedStart", [](int64_t) { return std::make_shared<Leapfrog>(0.5, Start::Copy); }},
+    {"Hamiltonian", [](int64_t) { return std::make_shared<Hamiltonian>(); }},
+    {"HamiltonianA", [](int64_t) { return std::make_shared<Hamiltonian>(-1.3); }},
+    {"RevFFN", [](int64_t) { return std::make_shared<RevFFN>(); }},
+};
+
+class InvertibleTest : public ::testing::TestWithParam<Case> {
+ protected:
+  static constexpr int64_t kLayers = 5, kChannels = 8;
+
+  // Weights of every layer's fields; the first field contracts, as RevFFN's fixed point needs.
+  static std::vector<Tensor> weights(at::ScalarType dtype) {
+    torch::manual_seed(11);
+    std::vector<Tensor> w;
+    for (int64_t l = 0; l < 3 * kLayers; ++l) w.push_back(torch::randn({8, 8}).mul(0.1).to(dtype));
+    return w;
+  }
+
+  static TestFields fields(const std::vector<Tensor>& w, int64_t l) {
+    const auto i = static_cast<size_t>(3 * l);
+    const auto at_width = [](const Tensor& x, const Tensor& weight) {
+      return x.matmul(weight.narrow(0, 0, x.size(-1)).narrow(1, 0, x.size(-1)));
+    };
+    return TestFields({[=](at::TensorList x) {
+                         Tensor y = at_width(x[0], w[i]);
+                         if (x.size() == 2) y = y + at_width(x[1], w[i + 1]);
+                         return torch::tanh(y);
+                       },
+                       [=](at::TensorList x) { return torch::sin(at_width(x[0], w[i + 2])); }});
+  }
+};
+
+TEST_P(InvertibleTest, UndoRebuildsEveryStateInEveryBitOnTheGrid) {
+  const auto scheme = GetParam().make(kLayers);
+  const StateOptions grid;
+  scheme->prepare(kLayers, grid);
+  const auto w = weights(at::kFloat);
+  State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
+  std::vector<State> states;
+  std::vector<Witness> witnesses(kLayers);
+  for (int64_t l = 0; l < kLayers; ++l) {
+    states.push_back(s);  // kept: steps must not write into it
+    witnesses[l].wanted = true;
+    scheme->step(l, s, fields(w, l), witnesses[l]);
+  }
+  for (int64_t l = kLayers; l-- > 0;) {
+    Witness rebuilt;
+    scheme->undo(l, s, fields(w, l), witnesses[l], rebuilt);
+    EXPECT_TRUE(at::equal(s.p, states[l].p)) << l;
+    ASSERT_EQ(s.q.defined(), states[l].q.defined()) << l;
+    if (s.q.defined()) {
+      EXPECT_TRUE(at::equal(s.q, states[l].q)) << l;
+    }
+    if (s.digits.defined()) {
+      EXPECT_TRUE(at::equal(s.digits, states[l].digits)) << l;
+    }
+    for (const auto sums : {&Witness::sums_q, &Witness::sums_p}) {
+      ASSERT_EQ((witnesses[l].*sums).defined(), (rebuilt.*sums).defined()) << l;
+      if ((rebuilt.*sums).defined()) {
+        EXPECT_TRUE(at::equal(rebuilt.*sums, witnesses[l].*sums)) << l;
+      }
+    }
+  }
+}
+
+TEST_P(InvertibleTest, EveryRebuiltStreamIsProvedBySums) {
+  // A field that gives other values on the way back must show in the sums of a layer.
+  const auto scheme = GetParam().make(kLayers);
+  const StateOptions grid;
+  scheme->prepare(kLayers, grid);
+  auto w = weights(at::kFloat);
+  State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
+  std::vector<Witness> witnesses(kLayers);
+  for (int64_t l = 0; l < kLayers; ++l) {
+    witnesses[l].wanted = true;
+    scheme->step(l, s, fields(w, l), witnesses[l]);
+  }
+  for (Tensor& weight : w) weight = weight + 1e-3;
+  Witness rebuilt;
+  try {
+    scheme->undo(kLayers - 1, s, fields(w, kLayers - 1), witnesses.back(), rebuilt);
+  } catch (const base::NotInvertible& error) {  // RevFFN needs the sums itself
+    EXPECT_GT(error.rows(), 0);
+    return;
+  }
+  int64_t differing = 0;
+  for (const auto sums : {&Witness::sums_q, &Witness::sums_p}) {
+    if ((rebuilt.*sums).defined()) {
+      differing += kernels::count_differing(rebuilt.*sums, witnesses.back().*sums);
+    }
+  }
+  EXPECT_GT(differing, 0);
+}
+
+TEST_P(InvertibleTest, AdjointIsTheTransposeOfStep) {
+  // Against ordinary autograd through the same steps written on float64 states.
+  const auto scheme = GetParam().make(kLayers);
+  StateOptions options;
+  options.dtype = at::kDouble;
+  scheme->prepare(kLayers, options);
+  const auto w = weights(at::kDouble);
+  const Tensor x0 = torch::randn({2, 3, kChannels}, at::kDouble);
+  const Tensor grad = torch::randn({2, 3, kChannels}, at::kDouble);
+
+  State s = scheme->begin(x0, options, {});
+  std::vector<std::vector<std::vector<Tensor>>> inputs(kLayers);  // of each layer's fields
+  std::vector<std::vector<Tensor>> values(kLayers);
+  for (int64_t l = 0; l < kLayers; ++l) {
+    const TestFields plain = fields(w, l);
+    const auto recorded = [&, l](int64_t k) {
+      return [&, l, k](at::TensorList x) {
+        std::vector<Tensor> leaves;
+        for (const Tensor& t : x) leaves.push_back(t.detach().clone().requires_grad_());
+        inputs[l].push_back(leaves);
+        values[l].push_back(plain(k, leaves));
+        return values[l].back().detach();
+      };
+    };
+    Witness none;
+    scheme->step(l, s, TestFields({recorded(0), recorded(1)}), none);
+  }
+  State g = scheme->finish_adjoint(grad);
+  for (int64_t l = kLayers; l-- > 0;) {
+    scheme->adjoint(l, g, [&](int64_t k, const Tensor& grad_value) {
+      return torch::autograd::grad({values[l][k]}, inputs[l][k], {grad_value});
+    });
+  }
+  const Tensor found = scheme->begin_adjoint(g);
+
+  // Central differences of <grad, result> along a direction v: off by h^2 and eps / h, h = 1e-6.
+  const auto result = [&](const Tensor& x) {
+    State t = scheme->begin(x, options, {});
+    for (int64_t l = 0; l < kLayers; ++l) {
+      Witness none;
+      scheme->step(l, t, fields(w, l), none);
+    }
+    return (scheme->finish(t) * grad).sum().item<double>();
+  };
+  const Tensor v = torch::randn_like(x0);
+  const double h = 1e-6;
+  const double difference = (result(x0 + h * v) - result(x0 - h * v)) / (2 * h);
+  EXPECT_NEAR((found * v).sum().item<double>(), difference, 1e-7 * (1 + std::abs(difference)));
+}
+
+TEST_P(InvertibleTest, SaturationNamesTheStream) {
+  const auto scheme = GetParam().make(kLayers);
+  const StateOptions grid;
+  scheme->prepare(kLayers, grid);
+  State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
+  Witness w;
+  w.saturated = torch::zeros({2}, at::kInt);
+  const auto huge = [](at::TensorList x) { return torch::full_like(x[0], 1e9); };
+  scheme->step(0, s, TestFields({huge, huge}), w);
+  EXPECT_GT(w.saturated.sum().item<int64_t>(), 0);
+  Tensor flags = torch::zeros({2}, at::kInt);
+  scheme->begin(torch::full({2, 3, kChannels}, 40000.0), grid, flags);
+  EXPECT_GT(flags.sum().item<int64_t>(), 0);
+}
+
+TEST_P(InvertibleTest, EvaluateCallsTheFieldsWhereStepDoes) {
+  const auto scheme = GetParam().make(kLayers);
+  const StateOptions grid;
+  scheme->prepare(kLayers, grid);
+  const auto w = weights(at::kFloat);
+  State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
+  for (int64_t l = 0; l < kLayers; ++l) {
+    const auto seen_by = [&](auto&& run) {
+      std::vector<Tensor> seen;
+      const TestFields plain = fields(w, l);
+      const auto spy = [&](int64_t k) {
+        return [&, k](at::TensorList x) {
+          for (const Tensor& t : x) seen.push_back(t.clone());
+          return plain(k, x);
+        };
+      };
+      run(TestFields({spy(0), spy(1)}));
+      return seen;
+    };
+    const auto evaluated = seen_by([&](const Fields& f) { scheme->evaluate(l, s, f); });
+    Witness none;
+    const auto stepped = seen_by([&](const Fields& f) { scheme->step(l, s, f, none); });
+    ASSERT_EQ(evaluated.size(), stepped.size());
+    for (size_t i = 0; i < stepped.size(); ++i) EXPECT_TRUE(at::equal(evaluated[i], stepped[i]));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Schemes, InvertibleTest, ::testing::ValuesIn(kInvertible),
+                         [](const auto& info) { return info.param.name; });
+
+// The papers' formulas, one step, in float64.
+struct OneStep {
+  Tensor q = torch::randn({3, 4}, at::kDouble), p = torch::randn({3, 4}, at::kDouble);
+  static Tensor f(const Tensor& x) { return torch::sin(x * 1.7); }
+  static Tensor g(const Tensor& x) { return torch::tanh(x * 0.6); }
+
+  State run(Scheme& scheme, int64_t l = 1) const {
+    StateOptions options;
+    options.dtype = at::kDouble;
+    scheme.prepare(2, options);
+    State s;
+    s.q = q.clone();
+    s.p = p.clone();
+    Witness none;
+    scheme.step(l, s,
+                TestFields({[](at::TensorList x) { return f(x[0]); },
+                            [](at::TensorList x) { return g(x[0]); }}),
+                none);
+    return s;
+  }
+};
+
+// A few roundings of numbers of size 8.
+bool near(const Tensor& a, const Tensor& b) { return at::allclose(a, b, 0, 8e-15); }
+
+TEST(FormulaTest, MidpointIsEquation4) {
+  const OneStep c;
+  Midpoint scheme(0.3);
+  const State s = c.run(scheme);
+  EXPECT_TRUE(near(s.p, c.q + 2 * 0.3 * OneStep::f(c.p)));
+  EXPECT_TRUE(at::equal(s.q, c.p));
+}
+
+TEST(FormulaTest, LeapfrogIsEquation6) {
+  const OneStep c;
+  Leapfrog scheme(0.3);
+  const State s = c.run(scheme);
+  EXPECT_TRUE(near(s.p, 2 * c.p - c.q + 0.3 * 0.3 * OneStep::f(c.p)));
+  EXPECT_TRUE(at::equal(s.q, c.p));
+}
+
+TEST(FormulaTest, MidpointAIsEquation15) {
+  const OneStep c;
+  MidpointA scheme({1.0, -0.75}, 0.3);
+  const State s = c.run(scheme);
+  EXPECT_TRUE(near(s.p, -0.75 * c.q + 1.75 * c.p + 0.3 * OneStep::f(c.p)));
+}
+
+TEST(FormulaTest, MidpointAWithOneIsMidpointWithHalfTheStep) {
+  const OneStep c;
+  MidpointA weighted({1.0, 1.0}, 0.6);
+  Midpoint plain(0.3);
+  EXPECT_TRUE(at::equal(c.run(weighted).p, c.run(plain).p));
+}
+
+TEST(FormulaTest, HamiltonianIsEquations8And9And20) {
+  const OneStep c;
+  Hamiltonian plain;
+  State s = c.run(plain);
+  EXPECT_TRUE(near(s.q, c.q + OneStep::f(c.p)));
+  EXPECT_TRUE(near(s.p, c.p + OneStep::g(s.q)));
+  Hamiltonian scaled(1.25);
+  s = c.run(scaled);
+  EXPECT_TRUE(near(s.q, 1.25 * c.q + OneStep::f(c.p)));
+  EXPECT_TRUE(near(s.p, c.p / 1.25 + OneStep::g(s.q)));
+}
+
+TEST(FormulaTest, ResidualIsEquation26) {
+  const OneStep c;
+  Residual scheme;
+  EXPECT_TRUE(near(c.run(scheme).p, c.p + OneStep::f(c.p)));
+}
+
+TEST(FormulaTest, EulerStartIsAResidualStepWithWeightOne) {
+  const OneStep c;
+  for (const auto& scheme : std::vector<std::shared_ptr<Scheme>>{std::make_shared<Midpoint>(0.3),
+                                                                 std::make_shared<Leapfrog>(0.3)}) {
+    const State s = c.run(*scheme, 0);
+    EXPECT_TRUE(near(s.p, c.p + OneStep::f(c.p)));
+    EXPECT_TRUE(at::equal(s.q, c.p));
+  }
+}
+
+TEST(MidpointATest, DrawsAreEquation16AndAFunctionOfTheSeed) {
+  const auto a = MidpointA::draw(20000, 5);
+  EXPECT_EQ(a, MidpointA::draw(20000, 5));
+  EXPECT_NE(a, MidpointA::draw(20000, 6));
+  double mean = 0, square = 0;
+  for (const double x : a) {
+    EXPECT_GE(std::abs(x), 0.5);
+    EXPECT_LE(std::abs(x), 1.5);
+    mean += x / 20000;
+    square += x * x / 20000;
+  }
+  // E a = 0, E a^2 = 13/12; five standard errors of 20000 draws.
+  EXPECT_NEAR(mean, 0, 5 * std::sqrt(13.0 / 12 / 20000));
+  EXPECT_NEAR(square, 13.0 / 12, 5 * 0.6 / std::sqrt(20000.0));
+}
+
+TEST(MidpointATest, RefusesWeightsWithoutInverse) {
+  EXPECT_THROW_WITH(MidpointA({1.0, 0.0}), "a = 0 has no inverse");
+  EXPECT_THROW_WITH(MidpointA({1.0, NAN}), "has no inverse");
+  MidpointA two({1.0, 0.5});
+  EXPECT_THROW_WITH(two.prepare(3, {}), "3 layers need as many weights a, got 2");
+}
+
+TEST(MidpointATest, DigitsAreAsWideAsTheDepthNeeds) {
+  const auto digits = [](const std::vector<double>& a) {
+    MidpointA scheme(a);
+    scheme.prepare(static_cast<int64_t>(a.size()), {});
+    return scheme.digits();
+  };
+  EXPECT_EQ(digits(MidpointA::draw(96, 1)), at::kInt);
+  EXPECT_EQ(digits(MidpointA::draw_pairs(1000, 1)), at::kInt);
+  EXPECT_EQ(digits(std::vector<double>(40, 0.5)), at::kLong);  // 39 bits: layer 0 has no product
+  EXPECT_EQ(digits(std::vector<double>(40, -1.0)), at::ScalarType::Undefined);
+  EXPECT_THROW_WITH(digits(std::vector<double>(66, 0.5)), "need more than 64 bits");
+}
+
+TEST(RevFFNTest, ReportsTokensThatDoNotSettle) {
+  RevFFN scheme({2, 20, 2});
+  const StateOptions grid;
+  scheme.prepare(1, grid);
+  State s = scheme.begin(torch::randn({1, 6, 4}), grid, {});
+  // Tokens 0 to 2 are pushed apart (slope 3), the others are at rest.
+  const Tensor slope = torch::tensor({3.0, 3.0, 3.0, 0.1, 0.1, 0.1}).view({1, 6, 1});
+  const TestFields f({[=](at::TensorList x) { return torch::sin(x[0] * slope * 4); },
+                      [](at::TensorList x) { return torch::zeros_like(x[0]); }});
+  Witness left, rebuilt;
+  left.wanted = true;
+  scheme.step(0, s, f, left);
+  EXPECT_THROW_WITH(scheme.undo(0, s, f, left, rebuilt), "layer 0 cannot be inverted");
+  EXPECT_GT(rebuilt.contraction, 1.0);
+}
+
+TEST(RevFFNTest, EvaluatesEachFieldOnceOutsideTheFixedPoint) {
+  RevFFN scheme;
+  const StateOptions grid;
+  scheme.prepare(1, grid);
+  State s = scheme.begin(torch::randn({1, 6, 4}), grid, {});
+  const TestFields f({[](at::TensorList x) { return x[0] * 0.2 + x[1]; },
+                      [](at::TensorList x) { return torch::sin(x[0]); }});
+  Witness left, rebuilt;
+  left.wanted = true;
+  scheme.step(0, s, f, left);
+  EXPECT_EQ(f.calls(), 2);
+  scheme.undo(0, s, f, left, rebuilt);
+  EXPECT_EQ(f.calls(), 4);
+  EXPECT_NEAR(rebuilt.contraction, 0.2, 0.05);  // the map's slope, less the rounding of small moves
+  EXPECT_EQ(left.n_low_bits, 2);
+  EXPECT_THROW_WITH(RevFFN({3, 20, 2}), "low_bits must be 2, 4, 8");
+  EXPECT_THROW_WITH(scheme.begin(torch::randn({1, 6, 5}), grid, {}), "C must be even");
+}
+
+TEST(ResidualTest, HasNoInverse) {
+  Residual scheme;
+  EXPECT_FALSE(scheme.invertible());
+  State s;
+  Witness w;
+  EXPECT_THROW_WITH(scheme.undo(3, s, TestFields({}), w, w), "layer 3 has no inverse");
+}
+
+}  // namespace
+}  // namespace rev::schemes
