@@ -1,0 +1,21 @@
+// Dropout in two steps, draw and apply, so that one token's part of a mask can be taken from the
+// whole. Every mask is one draw from the default generator: under the same generator state the same
+// calls in the same order give the same masks, whatever the dtype of what they are applied to.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+
+namespace rev::nn {
+
+/// What dropout keeps: bool [sizes], true with probability 1 - p, from the device's default
+/// generator. Throws c10::Error unless 0 <= p < 1.
+at::Tensor dropout_mask(at::IntArrayRef sizes, double p, c10::Device device);
+
+/// x * mask / (1 - p), in x's dtype; mask must broadcast to x.
+at::Tensor apply_dropout(const at::Tensor& x, const at::Tensor& mask, double p);
+
+/// Both; x itself, and nothing drawn, where p is 0.
+at::Tensor dropout(const at::Tensor& x, double p);
+
+}  // namespace rev::nn

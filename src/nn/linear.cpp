@@ -1,0 +1,75 @@
+#include "rev/nn/linear.h"
+
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/normal.h>
+#include <ATen/ops/zeros.h>
+#include <optional>
+#include <torch/csrc/autograd/custom_function.h>
+#include <vector>
+
+namespace rev::nn {
+
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// The rule by which autocast treats the operands of a product, applied outside of the Function so
+// that the casts are recorded and x is kept in the dtype that the products read.
+Tensor cast_operand(const Tensor& t) {
+  const auto device = t.device().type();
+  if (!at::autocast::is_autocast_enabled(device)) return t;
+  return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), t, device);
+}
+
+struct LinearFunction : torch::autograd::Function<LinearFunction> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
+                        const std::optional<Tensor>& bias, bool need_value) {
+    ctx->save_for_backward({x, weight});
+    ctx->saved_data["has_bias"] = bias.has_value();
+    if (!need_value) return at::empty({x.size(0), weight.size(1)}, x.options());
+    return bias ? at::addmm(*bias, x, weight) : at::mm(x, weight);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const Tensor &x = saved[0], &weight = saved[1], &g = grads[0];
+    variable_list out(4);
+    if (ctx->needs_input_grad(0)) out[0] = at::mm(g, weight.t());
+    if (ctx->needs_input_grad(1)) out[1] = at::mm(x.t(), g);
+    if (ctx->saved_data["has_bias"].toBool() && ctx->needs_input_grad(2)) out[2] = g.sum(0);
+    return out;
+  }
+};
+
+}  // namespace
+
+Tensor affine(const Tensor& x, const Tensor& weight, const Tensor& bias, bool need_value) {
+  TORCH_CHECK(weight.dim() == 2, "affine: weight is ", weight.sizes(), ", expected [in,out]");
+  TORCH_CHECK(x.dim() >= 1 && x.size(-1) == weight.size(0), "affine: x is ", x.sizes(),
+              ", but weight [in,out] is ", weight.sizes());
+  TORCH_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(1)),
+              "affine: bias is ", bias.sizes(), ", but weight [in,out] is ", weight.sizes());
+
+  std::vector<int64_t> sizes = x.sizes().vec();
+  sizes.back() = weight.size(1);
+  const Tensor rows = cast_operand(x).reshape({-1, weight.size(0)});
+  // The Function takes no undefined tensors.
+  const auto b = bias.defined() ? std::make_optional(cast_operand(bias)) : std::nullopt;
+  return LinearFunction::apply(rows, cast_operand(weight), b, need_value).view(sizes);
+}
+
+LinearImpl::LinearImpl(int64_t in, int64_t out, bool with_bias, double std) {
+  weight = register_parameter("weight", at::normal(0.0, std, {in, out}));
+  if (with_bias) bias = register_parameter("bias", at::zeros({out}));
+}
+
+Tensor LinearImpl::forward(const Tensor& x, bool need_value) {
+  return affine(x, weight, bias, need_value);
+}
+
+}  // namespace rev::nn

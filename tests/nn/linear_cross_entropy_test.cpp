@@ -1,0 +1,123 @@
+#include "rev/nn/linear_cross_entropy.h"
+
+#include <cmath>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "rev/base/autocast_state.h"
+#include "support/gradcheck.h"
+#include "support/throws.h"
+
+namespace rev::nn {
+namespace {
+
+using at::Tensor;
+using support::leaf;
+
+Tensor plain(const Tensor& x, const Tensor& w, const Tensor& targets) {
+  return at::cross_entropy_loss(x.matmul(w.t()), targets, {}, at::Reduction::Mean, kIgnoreIndex);
+}
+
+TEST(LinearCrossEntropyTest, IsPlainCrossEntropyAndItsGradients) {
+  torch::manual_seed(17);
+  const Tensor x = leaf({10, 6}), w = leaf({7, 6});
+  Tensor targets = torch::randint(7, {10});
+  targets[3] = kIgnoreIndex;
+  targets[9] = kIgnoreIndex;
+  const Tensor expected = plain(x, w, targets);
+  const auto grads = torch::autograd::grad({expected * 3}, {x, w});
+  for (const int64_t chunk : {1, 3, 5, 10, 64}) {
+    const Tensor loss = linear_cross_entropy(x, w, targets, chunk);
+    const auto ours = torch::autograd::grad({loss * 3}, {x, w});
+    // Values of size 1 to 3, sums of at most 10 terms in float64 in another order: 1e-15 * 10.
+    EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-14) << chunk;
+    for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(at::allclose(ours[i], grads[i], 0, 1e-14)) << chunk;
+  }
+}
+
+TEST(LinearCrossEntropyTest, GradientsAreThoseOfDifferences) {
+  torch::manual_seed(18);
+  const Tensor x = leaf({5, 3}), w = leaf({4, 3}), targets = torch::randint(4, {5});
+  const auto f = [&] { return linear_cross_entropy(x, w, targets, 2).unsqueeze(0); };
+  EXPECT_LT(support::gradient_error(f, {x, w}), support::kGradientTolerance);
+}
+
+TEST(LinearCrossEntropyTest, Bfloat16ProductsKeepAFloat32Loss) {
+  torch::manual_seed(19);
+  const Tensor x = leaf({64, 32}, at::kFloat), w = leaf({50, 32}, at::kFloat, 0.2);
+  const Tensor targets = torch::randint(50, {64});
+  const Tensor expected = plain(x, w, targets);
+  const auto grads = torch::autograd::grad({expected}, {x, w});
+  const base::AutocastGuard autocast({c10::kCPU, true, at::kBFloat16});
+  const Tensor loss = linear_cross_entropy(x, w, targets, 24);
+  const auto ours = torch::autograd::grad({loss}, {x, w});
+  EXPECT_EQ(loss.scalar_type(), at::kFloat);
+  EXPECT_EQ(ours[0].scalar_type(), at::kFloat);
+  EXPECT_EQ(ours[1].scalar_type(), at::kFloat);
+  // Logits of size 1 to 4 off by 2^-9 of themselves; the mean of 64 of them by less than one of
+  // them.
+  EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 4 * std::pow(2.0, -9));
+  // Softmax off by at most its exponent's error of 4 * 2^-9, operands and result by 2^-9 each.
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_LT((ours[i] - grads[i]).norm().item<double>(),
+              8 * std::pow(2.0, -9) * grads[i].norm().item<double>());
+  }
+}
+
+TEST(LinearCrossEntropyTest, SameInputsGiveTheSameBits) {
+  torch::manual_seed(20);
+  const Tensor x = leaf({300, 48}, at::kFloat), w = leaf({97, 48}, at::kFloat);
+  const Tensor targets = torch::randint(97, {300});
+  const auto run = [&] {
+    const Tensor loss = linear_cross_entropy(x, w, targets, 128);
+    auto all = torch::autograd::grad({loss}, {x, w});
+    all.push_back(loss);
+    return all;
+  };
+  const auto a = run(), b = run();
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(at::equal(a[i], b[i]));
+}
+
+TEST(LinearCrossEntropyTest, SurvivesLargeLogits) {
+  const Tensor x = torch::full({1, 1}, 1000.0, at::kDouble),
+               w = torch::tensor({{1.0}, {-1.0}}, at::kDouble);
+  EXPECT_EQ(linear_cross_entropy(x, w, torch::tensor({0})).item<double>(), 0.0);
+  EXPECT_EQ(linear_cross_entropy(x, w, torch::tensor({1})).item<double>(), 2000.0);
+}
+
+TEST(LinearCrossEntropyTest, IsZeroWhereEveryTargetIsIgnored) {
+  const Tensor x = leaf({2, 3}), w = leaf({4, 3});
+  const Tensor loss = linear_cross_entropy(x, w, torch::full({2}, kIgnoreIndex));
+  loss.backward();
+  EXPECT_EQ(loss.item<double>(), 0.0);
+  EXPECT_EQ(x.grad().abs().max().item<double>(), 0.0);
+  EXPECT_EQ(w.grad().abs().max().item<double>(), 0.0);
+}
+
+TEST(LinearCrossEntropyTest, UnderNoGradOnlyTheLossIsComputed) {
+  const Tensor x = leaf({4, 3}), w = leaf({5, 3}), targets = torch::randint(5, {4});
+  const Tensor with_graph = linear_cross_entropy(x, w, targets);
+  const torch::NoGradGuard no_grad;
+  const Tensor loss = linear_cross_entropy(x, w, targets);
+  EXPECT_FALSE(loss.requires_grad());
+  EXPECT_TRUE(at::equal(loss, with_graph));
+}
+
+TEST(LinearCrossEntropyTest, RefusesASecondDerivative) {
+  const Tensor x = leaf({4, 3}), w = leaf({5, 3});
+  const Tensor loss = linear_cross_entropy(x, w, torch::randint(5, {4}));
+  EXPECT_THROW_WITH(torch::autograd::grad({loss}, {x}, {}, true, /*create_graph=*/true),
+                    "a second derivative is not supported");
+}
+
+TEST(LinearCrossEntropyTest, NamesWhatDoesNotFit) {
+  const Tensor x = torch::ones({4, 3}), w = torch::ones({5, 3}),
+               targets = torch::zeros({4}, at::kLong);
+  EXPECT_THROW_WITH(linear_cross_entropy(x, torch::ones({5, 2}), targets),
+                    "expected [N,C] and [V,C]");
+  EXPECT_THROW_WITH(linear_cross_entropy(x, w, torch::zeros({4})), "expected int64 [4]");
+  EXPECT_THROW_WITH(linear_cross_entropy(x, w, targets, 0), "at least 1 token");
+}
+
+}  // namespace
+}  // namespace rev::nn
