@@ -1,0 +1,54 @@
+#include "rev/optim/clip.h"
+
+#include <cmath>
+#include <gtest/gtest.h>
+#include <limits>
+#include <torch/torch.h>
+
+#include "support/throws.h"
+
+namespace rev::optim {
+namespace {
+
+using at::Tensor;
+
+Tensor with_grad(const Tensor& grad) {
+  const Tensor w = torch::zeros_like(grad).requires_grad_();
+  w.mutable_grad() = grad;
+  return w;
+}
+
+TEST(ClipTest, ScalesToTheGlobalNormAndReturnsTheOldOne) {
+  const Tensor a = with_grad(torch::tensor({{3.0, 0.0}}, at::kDouble));
+  const Tensor b = with_grad(torch::tensor({0.0, 4.0, 0.0}, at::kDouble));
+  const Tensor none = torch::zeros({2}).requires_grad_();
+  EXPECT_EQ(clip_grad_norm({a, none, b}, 1.0), 5.0);
+  EXPECT_TRUE(at::allclose(a.grad(), torch::tensor({{0.6, 0.0}}, at::kDouble), 0, 1e-15));
+  EXPECT_TRUE(at::allclose(b.grad(), torch::tensor({0.0, 0.8, 0.0}, at::kDouble), 0, 1e-15));
+}
+
+TEST(ClipTest, LeavesShortGradientsAlone) {
+  const Tensor a = with_grad(torch::tensor({0.3f, -0.4f}));
+  const Tensor before = a.grad().clone();
+  EXPECT_NEAR(clip_grad_norm({a}, 1.0), 0.5, 1e-7);
+  EXPECT_TRUE(at::equal(a.grad(), before));
+}
+
+TEST(ClipTest, NormOfAHugeMatrixIsThatOfFloat64) {
+  torch::manual_seed(33);
+  const Tensor a = with_grad(torch::randn({4096, 1024}));
+  const double exact = a.grad().to(at::kDouble).norm().item<double>();
+  // A row's sum of 1024 squares in float32 is off by at most 1024 * 2^-24, mostly less, at random.
+  EXPECT_NEAR(clip_grad_norm({a}, std::numeric_limits<double>::infinity()) / exact, 1.0, 1e-6);
+}
+
+TEST(ClipTest, LeavesGradientsThatAreNotFinite) {
+  const Tensor a = with_grad(torch::tensor({NAN, 1.0f})), b = with_grad(torch::tensor({7.0f}));
+  EXPECT_TRUE(std::isnan(clip_grad_norm({a, b}, 1.0)));
+  EXPECT_EQ(b.grad().item<float>(), 7.0f);
+}
+
+TEST(ClipTest, RefusesANormOfZero) { EXPECT_THROW_WITH(clip_grad_norm({}, 0), "max_norm is 0"); }
+
+}  // namespace
+}  // namespace rev::optim
