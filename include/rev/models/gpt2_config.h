@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "rev/engine/stack.h"
+#include "rev/schemes/scheme.h"
+
+namespace rev::models {
+
+/// Everything that makes a GPT-2: its sizes, and how its layers are coupled and kept.
+struct Gpt2Config {
+  int64_t layers = 12;     ///< L
+  int64_t heads = 12;      ///< H, a divisor of channels
+  int64_t channels = 768;  ///< C
+  int64_t seq = 1024;      ///< the most tokens in a sequence
+  int64_t vocab = 50257;   ///< V
+  double dropout = 0;      ///< of embeddings, attention weights and each branch's result
+  bool bias = true;        ///< in linear maps and norms
+
+  /// residual, midpoint, midpoint-a, leapfrog, hamiltonian or revffn.
+  std::string scheme = "midpoint";
+  double h = 0.5;       ///< step of midpoint, midpoint-a and leapfrog
+  uint64_t a_seed = 0;  ///< midpoint-a: seed of the weights
+  std::vector<double>
+      a;  ///< midpoint-a: L weights, drawn where empty; hamiltonian: one, 1 where empty
+
+  /// How states are held: the grid of 2^-16 (float32 for residual) unless given.
+  std::optional<schemes::StateOptions> state;
+  engine::Memory memory =
+      engine::Memory::Invert;  ///< of every layer, see `engine::Stack::set_memory`
+
+  /// The sizes named tiny (4 layers of 128 channels, 4 heads, 128 bytes), gpt2 (124M parameters),
+  /// gpt2-medium (355M), gpt2-large (774M) or gpt2-xl (1558M). Throws c10::Error for another name.
+  static Gpt2Config preset(const std::string& name);
+};
+
+/// Throws c10::Error with one sentence where a size is not positive, sizes do not divide, or a
+/// probability is outside of [0,1).
+void check(const Gpt2Config& config);
+
+/// The scheme that the config names. Throws c10::Error for an unknown name, or options that do not
+/// fit.
+std::shared_ptr<schemes::Scheme> make_scheme(const Gpt2Config& config);
+
+/// A value of `config.json` (null, or one of these).
+using HfValue =
+    std::variant<std::monostate, bool, int64_t, double, std::string, std::vector<std::string>>;
+
+/// The keys of `config.json` by which Hugging Face's `GPT2LMHeadModel` builds the same model with
+/// the residual scheme; of the other schemes it knows nothing.
+std::map<std::string, HfValue> hf_config(const Gpt2Config& config);
+
+/// The sizes, dropout and names of a Hugging Face GPT-2, scheme residual; keys that do not matter
+/// here are passed over. Throws c10::Error naming a key that is missing, of another type, or of a
+/// value that this model has no part for.
+Gpt2Config from_hf_config(const std::map<std::string, HfValue>& keys);
+
+}  // namespace rev::models

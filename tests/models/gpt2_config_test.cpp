@@ -1,0 +1,81 @@
+#include "rev/models/gpt2_config.h"
+
+#include <gtest/gtest.h>
+#include <string>
+
+#include "support/throws.h"
+
+namespace rev::models {
+namespace {
+
+TEST(Gpt2ConfigTest, PresetsHaveTheirNumberOfParameters) {
+  // Vocabulary and positions, then 12 C^2 + 13 C a layer, then the last norm.
+  const auto count = [](const std::string& name) {
+    const Gpt2Config c = Gpt2Config::preset(name);
+    return (c.vocab + c.seq + 2) * c.channels +
+           c.layers * (12 * c.channels * c.channels + 13 * c.channels);
+  };
+  EXPECT_EQ(count("gpt2"), 124439808);
+  EXPECT_EQ(count("gpt2-medium"), 354823168);
+  EXPECT_EQ(count("gpt2-large"), 774030080);
+  EXPECT_EQ(count("gpt2-xl"), 1557611200);
+  EXPECT_THROW_WITH(Gpt2Config::preset("gpt3"), "unknown preset \"gpt3\", expected tiny, gpt2");
+}
+
+TEST(Gpt2ConfigTest, EverySchemeHasItsName) {
+  Gpt2Config config = Gpt2Config::preset("tiny");
+  for (const char* name :
+       {"residual", "midpoint", "midpoint-a", "leapfrog", "hamiltonian", "revffn"}) {
+    config.scheme = name;
+    EXPECT_EQ(make_scheme(config)->name(), name);
+  }
+  config.scheme = "euler";
+  EXPECT_THROW_WITH(make_scheme(config), "unknown scheme \"euler\", expected residual, midpoint");
+}
+
+TEST(Gpt2ConfigTest, NamesSizesThatDoNotFit) {
+  Gpt2Config config = Gpt2Config::preset("tiny");
+  config.heads = 3;
+  EXPECT_THROW_WITH((check(config), 0), "3 heads do not divide 128 channels");
+  config = Gpt2Config::preset("tiny");
+  config.layers = 0;
+  EXPECT_THROW_WITH((check(config), 0), "layers is 0");
+  config = Gpt2Config::preset("tiny");
+  config.dropout = 1;
+  EXPECT_THROW_WITH((check(config), 0), "dropout is 1");
+  config = Gpt2Config::preset("tiny");
+  config.scheme = "revffn";
+  config.heads = 1;
+  config.channels = 5;
+  EXPECT_THROW_WITH((check(config), 0), "revffn splits the channels in two");
+}
+
+TEST(Gpt2ConfigTest, ComesBackFromHuggingFacesKeys) {
+  Gpt2Config config = Gpt2Config::preset("gpt2-large");
+  config.dropout = 0.25;
+  const Gpt2Config back = from_hf_config(hf_config(config));
+  EXPECT_EQ(back.layers, 36);
+  EXPECT_EQ(back.heads, 20);
+  EXPECT_EQ(back.channels, 1280);
+  EXPECT_EQ(back.seq, 1024);
+  EXPECT_EQ(back.vocab, 50257);
+  EXPECT_EQ(back.dropout, 0.25);
+  EXPECT_EQ(back.scheme, "residual");
+}
+
+TEST(Gpt2ConfigTest, NamesKeysThatThisModelHasNoPartFor) {
+  auto keys = hf_config(Gpt2Config::preset("tiny"));
+  keys["activation_function"] = std::string("relu");
+  EXPECT_THROW_WITH(from_hf_config(keys), "activation_function has a value");
+  keys = hf_config(Gpt2Config::preset("tiny"));
+  keys["attn_pdrop"] = 0.5;
+  EXPECT_THROW_WITH(from_hf_config(keys), "attn_pdrop differs from resid_pdrop");
+  keys = hf_config(Gpt2Config::preset("tiny"));
+  keys.erase("n_head");
+  EXPECT_THROW_WITH(from_hf_config(keys), "n_head is missing");
+  keys["n_head"] = std::string("four");
+  EXPECT_THROW_WITH(from_hf_config(keys), "n_head is not of the expected type");
+}
+
+}  // namespace
+}  // namespace rev::models
