@@ -3,6 +3,7 @@
 
 #include "bench/commands.h"
 #include "rev/base/autocast_state.h"
+#include "rev/base/error.h"
 #include "rev/kernels/grid.h"
 #include "rev/models/gpt2_config.h"
 #include "rev/schemes/midpoint_a.h"
@@ -22,25 +23,28 @@ class Perceptrons final : public schemes::Fields {
       : weights_(weights), layer_(layer) {}
 
   Tensor operator()(int64_t k, at::TensorList x) const override {
-    Tensor y = x[0];
-    if (x.size() == 2) y = 0.3 * y + x[1];
-    return map(k, y);
+    if (x.size() == 1) return map(k, x[0], true);
+    return map(k, 0.3 * x[0] + x[1], false);
   }
 
   std::function<Tensor(const Tensor&, const Tensor&)> token_map(int64_t k, const Tensor&,
                                                                 const Tensor& x2) const override {
     const Tensor rows2 = x2.reshape({-1, x2.size(-1)});
     return [this, k, rows2](const Tensor& rows, const Tensor& index) {
-      return map(k, 0.3 * rows + rows2.index_select(0, index));
+      return map(k, 0.3 * rows + rows2.index_select(0, index), false);
     };
   }
 
  private:
-  Tensor map(int64_t k, const Tensor& x) const {
-    const Tensor& w =
-        weights_[static_cast<size_t>((2 * layer_ + k) % static_cast<int64_t>(weights_.size()))];
-    const Tensor n = at::layer_norm(x, {x.size(-1)});
-    return at::linear(at::tanh(at::linear(n, w)), w.t().contiguous());
+  // A field that is iterated gives its value in float32: see schemes/revffn.h.
+  Tensor map(int64_t k, const Tensor& x, bool autocast_to_the_end) const {
+    const auto n_weights = static_cast<int64_t>(weights_.size());
+    const Tensor& w = weights_[static_cast<size_t>((2 * layer_ + k) % n_weights)];
+    const Tensor hidden = at::tanh(at::linear(at::layer_norm(x, {x.size(-1)}), w));
+    const Tensor back = w.t().contiguous();
+    if (autocast_to_the_end) return at::linear(hidden, back);
+    const base::AutocastGuard full_precision({at::kCPU, false, at::kBFloat16});
+    return at::linear(hidden.to(back.scalar_type()), back);
   }
 
   const std::vector<Tensor>& weights_;
@@ -84,20 +88,26 @@ Table exact(const ExactOptions& options) {
         scheme->step(l, s, Perceptrons(weights, l), left[static_cast<size_t>(l)]);
       }
       int64_t checked = 0, differing = 0;
-      for (int64_t l = options.depth; l-- > 0;) {
-        Witness rebuilt;
-        const Witness& was = left[static_cast<size_t>(l)];
-        scheme->undo(l, s, Perceptrons(weights, l), was, rebuilt);
-        for (const auto sums : {&Witness::sums_q, &Witness::sums_p}) {
-          if (!(was.*sums).defined()) continue;
-          checked += (was.*sums).numel();
-          differing += kernels::count_differing(was.*sums, rebuilt.*sums);
+      std::string worst;
+      try {
+        for (int64_t l = options.depth; l-- > 0;) {
+          Witness rebuilt;
+          const Witness& was = left[static_cast<size_t>(l)];
+          scheme->undo(l, s, Perceptrons(weights, l), was, rebuilt);
+          for (const auto sums : {&Witness::sums_q, &Witness::sums_p}) {
+            if (!(was.*sums).defined()) continue;
+            checked += (was.*sums).numel();
+            differing += kernels::count_differing(was.*sums, rebuilt.*sums);
+          }
         }
+        const Tensor off = kernels::decode(s.p, 16) - start;
+        worst = fmt::format("{:.3g}", off.abs().max().item<double>());
+      } catch (const base::NotInvertible& error) {
+        worst = fmt::format("not invertible at layer {}", error.layer());
       }
-      const double worst = (kernels::decode(s.p, 16) - start).abs().max().item<double>();
       table.rows.push_back({name, dtype == at::kInt ? "grid" : "float32",
                             std::to_string(options.depth), std::to_string(checked),
-                            std::to_string(differing), fmt::format("{:.3g}", worst)});
+                            std::to_string(differing), worst});
     }
   }
   return table;

@@ -16,8 +16,8 @@ struct Peak {
 Peak peak_of(const models::Gpt2Config& config, int64_t batch) {
   torch::manual_seed(1);
   models::Gpt2 model(config);
-  for (Tensor p : model->parameters()) p.mutable_grad() = torch::zeros_like(p);
-  const auto tokens = torch::randint(0, config.vocab, {batch, config.seq}, at::kLong);
+  for (at::Tensor p : model->parameters()) p.mutable_grad() = torch::zeros_like(p);
+  const at::Tensor tokens = torch::randint(config.vocab, {batch, config.seq}, at::kLong);
   const int64_t before = base::memory_stats().live_bytes;
   base::reset_peak_memory();
   model->loss(tokens, tokens).backward();

@@ -82,5 +82,8 @@ int main(int argc, char** argv) {
   } catch (const c10::Error& error) {
     std::cerr << "rev-bench: " << error.what_without_backtrace() << '\n';
     return 2;
+  } catch (const std::exception& error) {
+    std::cerr << "rev-bench: " << error.what() << '\n';
+    return 1;
   }
 }

@@ -46,7 +46,7 @@ Table step(const StepOptions& options) {
   arms.push_back(make("residual, store, float32", "residual", Memory::Store, at::kFloat));
 
   torch::manual_seed(2);
-  const at::Tensor tokens = torch::randint(0, 256, {options.batch, options.tokens + 1}, at::kLong);
+  const at::Tensor tokens = torch::randint(256, {options.batch, options.tokens + 1}, at::kLong);
   const at::Tensor inputs = tokens.narrow(1, 0, options.tokens).contiguous();
   const at::Tensor targets = tokens.narrow(1, 1, options.tokens).contiguous();
   std::vector<double> losses(arms.size());
