@@ -1,6 +1,7 @@
 // A program outside this project: it includes, links and calls rev as any user's would, in C++17.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/ones.h>
+
 #include <rev/kernels/grid.h>
 
 int main() {
