@@ -27,7 +27,7 @@ struct CheckpointFunction : autograd::Function<CheckpointFunction> {
   static Tensor forward(autograd::AutogradContext* ctx, at::TensorList tensors,
                         const c10::intrusive_ptr<Call>& call) {
     const at::TensorList inputs = tensors.slice(0, call->n_inputs);
-    for (const Tensor& t : inputs) {
+    for (const Tensor& t : tensors) {
       if (!t.device().is_cpu()) call->device = t.device();
     }
     call->rng = base::RngState::capture(call->device);

@@ -33,7 +33,8 @@ class PrivateEdges {
   }
 
   ~PrivateEdges() {
-    for (const Swap& swap : swaps_) point(swap, swap.original);
+    // In reverse: a tensor that is listed twice ends with what it had first.
+    for (auto swap = swaps_.rbegin(); swap != swaps_.rend(); ++swap) point(*swap, swap->original);
   }
 
   PrivateEdges(const PrivateEdges&) = delete;

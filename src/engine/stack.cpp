@@ -148,6 +148,8 @@ void Stack::set_memory(int64_t layer, Memory memory) {
   impl_->layers[static_cast<size_t>(layer)].memory = memory;
 }
 
+void Stack::set_sink(Sink sink) { impl_->options.sink = std::move(sink); }
+
 std::vector<Tensor> Stack::layer_parameters(int64_t layer) const {
   std::vector<Tensor> parameters;
   for (const FieldPtr& field : impl_->layers.at(static_cast<size_t>(layer)).fields) {

@@ -60,16 +60,20 @@ class Plain final : public schemes::Fields {
 class Walk::Forward final : public schemes::Fields {
  public:
   Forward(const Walk& walk, size_t l, Trace& trace, base::RngState& last)
-      : layer_(walk.layers_[l]), device_(walk.device_), trace_(trace), last_(last) {}
+      : layer_(walk.layers_[l]), device_(walk.device_), trace_(trace), last_(last) {
+    const size_t n_fields = layer_.fields.size();
+    (layer_.memory == Memory::Store ? trace_.graphs.resize(n_fields) : trace_.rng.resize(n_fields));
+  }
 
   Tensor operator()(int64_t k, at::TensorList x) const override {
     Field& field = *layer_.fields[static_cast<size_t>(k)];
+    const auto i = static_cast<size_t>(k);
     if (layer_.memory == Memory::Store) {
-      trace_.graphs.push_back(field.linearise(x));
-      return trace_.graphs.back().value;
+      trace_.graphs[i] = field.linearise(x);
+      return trace_.graphs[i].value;
     }
     last_ = base::RngState::capture(device_, last_);
-    trace_.rng.push_back(last_);
+    trace_.rng[i] = last_;
     return field.forward(x);
   }
 
@@ -108,7 +112,8 @@ class Walk::Backward final : public schemes::Fields {
     const auto here = [rng = trace_.rng[i], autocast = walk_.autocast_, device = walk_.device_](
                           const auto& fn) { return replay(rng, autocast, device, fn); };
     const TokenMap map = here([&] { return layer_.fields[i]->token_map(x1_like, x2); });
-    return [here, map](const Tensor& rows, const Tensor& index) {
+    return [here, map, field = layer_.fields[i]](const Tensor& rows, const Tensor& index) {
+      const BufferGuard once(field->buffers());
       return here([&] { return map(rows, index); });
     };
   }
@@ -161,6 +166,8 @@ Tensor Walk::forward(const Tensor& x) {
   saturated_ = at::zeros({static_cast<int64_t>(layers_.size()) + 1, 2},
                          x.options().dtype(at::kInt).requires_grad(false));
   traces_.resize(layers_.size());
+  versions_.clear();
+  for (const Tensor& p : parameters_) versions_.push_back(p._version());
 
   State s = scheme_->begin(x, options_, saturated_[0]);
   base::RngState last;
@@ -231,6 +238,16 @@ void Walk::rebuild(size_t l, State& s, const Backward& fields) {
   check('p', left.sums_p, rebuilt.sums_p);
 }
 
+void Walk::check_unchanged(size_t l) const {
+  for (const std::vector<size_t>& slots : layers_[l].slots) {
+    for (const size_t slot : slots) {
+      TORCH_CHECK(parameters_[slot]._version() == versions_[slot], "stack: a parameter of layer ",
+                  l, " of shape ", parameters_[slot].sizes(),
+                  " was changed in place between forward and backward");
+    }
+  }
+}
+
 void Walk::take_gradients(size_t l, int64_t k, const std::vector<Tensor>& found,
                           std::vector<Tensor>& gradients) const {
   const std::vector<size_t>& slots = layers_[l].slots[static_cast<size_t>(k)];
@@ -275,6 +292,7 @@ std::vector<Tensor> Walk::backward(const Tensor& grad, bool keep) {
   for (size_t l = layers_.size(); l-- > 0;) {
     const auto layer = static_cast<int64_t>(l);
     Trace& trace = traces_[l];
+    if (layers_[l].memory != Memory::Store) check_unchanged(l);  // a stored graph checks by itself
     const Backward fields(*this, l);
     const std::vector<Linearised>* graphs = &fields.graphs();
     switch (layers_[l].memory) {

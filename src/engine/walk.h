@@ -48,6 +48,7 @@ class Walk final : public torch::CustomClassHolder {
 
   bool keeps_input(size_t l) const;
   void rebuild(size_t l, schemes::State& s, const Backward& fields);
+  void check_unchanged(size_t l) const;
   void take_gradients(size_t l, int64_t k, const std::vector<at::Tensor>& found,
                       std::vector<at::Tensor>& gradients) const;
   void give_to_sink(size_t l, std::vector<at::Tensor>& gradients) const;
@@ -57,7 +58,8 @@ class Walk final : public torch::CustomClassHolder {
   std::shared_ptr<const schemes::Scheme> scheme_;
   std::vector<Layer> layers_;
   std::vector<at::Tensor> parameters_;
-  std::vector<size_t> last_use_;  // of each parameter, in backward's order: the lowest layer
+  std::vector<int64_t> versions_;  // of the parameters, in forward
+  std::vector<size_t> last_use_;   // of each parameter, in backward's order: the lowest layer
   schemes::StateOptions options_;
   Sink sink_;
   std::shared_ptr<Report> report_;

@@ -5,7 +5,8 @@ namespace rev::kernels {
 namespace {
 
 [[noreturn]] void refuse(const char* op) {
-  TORCH_CHECK(false, op, ": the tensors are on a CUDA device, but rev was built without CUDA kernels; "
+  TORCH_CHECK(false, op,
+              ": the tensors are on a CUDA device, but rev was built without CUDA kernels; "
               "configure with REV_CUDA=ON and a LibTorch that has CUDA");
 }
 

@@ -35,7 +35,8 @@ void TwoStep::step(int64_t l, State& s, const Fields& f, Witness& w) const {
   if (starts(l)) {
     s.q = s.p;
     s.p = s.q.clone();
-    kernels::update_(s.p, increment, 1.0, s.bits, {{}, {}, flag(w, 1)});
+    if (w.wanted) w.sums_p = new_sums(s.p);
+    kernels::update_(s.p, increment, 1.0, s.bits, {{}, w.sums_p, flag(w, 1)});
     return;
   }
   own_(s.q);
@@ -47,9 +48,14 @@ void TwoStep::evaluate(int64_t, State s, const Fields& f) const { f(0, {value(s,
 
 void TwoStep::undo(int64_t l, State& s, const Fields& f, const Witness& left,
                    Witness& rebuilt) const {
-  if (starts(l)) {  // p^(0) is here; the field is called for the caller's gradient
+  if (starts(l)) {  // p^(0) is here; the step is taken once more to prove the field
     s.p = std::exchange(s.q, Tensor());
-    f(0, {value(s, s.p)});
+    const Tensor increment = f(0, {value(s, s.p)});
+    if (left.sums_p.defined()) {
+      Tensor again = s.p.clone();
+      rebuilt.sums_p = new_sums(again);
+      kernels::update_(again, increment, 1.0, s.bits, {{}, rebuilt.sums_p, {}});
+    }
     return;
   }
   std::swap(s.q, s.p);

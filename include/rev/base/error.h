@@ -8,8 +8,9 @@ namespace rev::base {
 
 /// A layer's input could not be rebuilt bit for bit from its output.
 ///
-/// Thrown in backward before any gradient is returned. A program that goes on stores that layer's
-/// state (`Stack::set_memory(layer, Memory::Checkpoint)`) and repeats the step.
+/// Thrown in backward before the node returns any gradient (a sink has by then been given those of
+/// the layers above). A program that goes on stores that layer's state (`Stack::set_memory(layer,
+/// Memory::Checkpoint)`) and repeats the step.
 class NotInvertible : public std::runtime_error {
  public:
   NotInvertible(int64_t layer, int64_t rows, double contraction, const std::string& what)

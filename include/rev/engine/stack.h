@@ -74,6 +74,9 @@ class Stack {
   Memory memory(int64_t layer) const;
   void set_memory(int64_t layer, Memory memory);
 
+  /// For the forwards to come; an empty one takes the sink away.
+  void set_sink(Sink sink);
+
   /// Parameters of a layer's fields, each tensor once per layer.
   std::vector<at::Tensor> layer_parameters(int64_t layer) const;
 

@@ -47,7 +47,9 @@ struct Ratio {
   int64_t m = 1;  ///< 1 to 2^24
   bool negative = false;
 
-  double value() const { return (negative ? -1.0 : 1.0) * static_cast<double>(n) / static_cast<double>(m); }
+  double value() const {
+    return (negative ? -1.0 : 1.0) * static_cast<double>(n) / static_cast<double>(m);
+  }
 };
 
 /// y <- a y for a = +-n/m, in place; `unscale_` undoes it.

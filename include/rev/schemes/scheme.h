@@ -35,7 +35,7 @@ struct StateOptions {
 struct Witness {
   bool wanted = false;     ///< take row sums (and low bits) in this step
   at::Tensor sums_q;       ///< [B*T] int64: row sums of q before the step, where the step changes q
-  at::Tensor sums_p;       ///< the same of p
+  at::Tensor sums_p;       ///< the same of p; at a two-step scheme's start, of p after the step
   at::Tensor low_bits;     ///< RevFFN: low bits of X1, packed
   int64_t n_low_bits = 0;  ///< RevFFN: how many of each element
   at::Tensor saturated;  ///< [2] int32: 1 where q, p left the grid's range; undefined: not watched
