@@ -1,0 +1,765 @@
+// Trains GPT-2 under any of the schemes, and samples from what was trained:
+//
+//   rev-gpt2 train --out DIR             a small model on LibTorch's own headers, in minutes
+//   rev-gpt2 train --out DIR --resume    goes on, to the same bits as a run that was not cut
+//   rev-gpt2 sample --model DIR          prints what the model writes
+//
+// Exit codes: 0 done, or stopped by a signal and saved; 1 the run cannot go on (states left the
+// grid, the loss is not a number, a layer cannot be rebuilt); 2 bad input, with nothing changed.
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <limits>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "rev/base/autocast_state.h"
+#include "rev/base/error.h"
+#include "rev/base/memory_stats.h"
+#include "rev/base/rng_state.h"
+#include "rev/data/batches.h"
+#include "rev/data/entropy.h"
+#include "rev/data/open_tokens.h"
+#include "rev/data/torch_headers.h"
+#include "rev/io/checkpoint.h"
+#include "rev/io/file.h"
+#include "rev/io/safetensors.h"
+#include "rev/models/generate.h"
+#include "rev/models/gpt2.h"
+#include "rev/optim/adamw.h"
+#include "rev/optim/clip.h"
+#include "rev/optim/schedule.h"
+#include "rev/train/config_file.h"
+#include "rev/train/fingerprint.h"
+#include "rev/train/metrics.h"
+#include "rev/train/nearest_name.h"
+#include "rev/train/peak_memory.h"
+#include "rev/train/progress.h"
+#include "rev/train/run_state.h"
+#include "rev/train/stability.h"
+#include "rev/train/stop_signal.h"
+
+namespace {
+
+using namespace rev;
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using Paths = std::vector<std::string>;
+
+// ---- settings
+
+struct TrainOptions {
+  std::string out;
+  bool resume = false;
+
+  // Everything from here on is a setting: kept in DIR/config.json. A default that may not be given
+  // ("", 0 layers, -1) stands for "not given".
+  Paths data, valid;
+  double valid_fraction = 0.1;
+  std::string preset = "tiny";
+  int64_t layers = 0, heads = 0, channels = 0, seq = 0, vocab = 0;
+  bool bias = true;
+  std::string scheme = "midpoint", memory, state;
+  int64_t grid_bits = 16;
+  double h = 0.5;
+  int64_t a_seed = 0;
+  std::string dtype = "float32", device = "auto";
+  int64_t threads = 0;
+  int64_t batch = 16, accumulate = 1, steps = 600;
+  double lr = 2e-3, min_lr = -1;
+  int64_t warmup = -1;
+  double weight_decay = 0.1, beta1 = 0.9, beta2 = 0.95, clip = 1, dropout = 0;
+  int64_t seed = 0;
+  int64_t eval_every = 100, eval_batches = 20, save_every = 200, keep = 2;
+  std::string metrics;
+};
+
+struct SampleOptions {
+  std::string model;
+  std::string prompt;
+  int64_t tokens = 400;
+  double temperature = 0.8;
+  int64_t top_k = 0;
+  int64_t seed = 0;
+};
+
+// What an option may be. The description is how --help calls it.
+using Kind = CLI::Validator;
+
+template <class T>
+Kind between(T low, T high, const char* kind, const char* description) {
+  return Kind(
+      [=](std::string& text) {
+        T value{};
+        const char* end = text.data() + text.size();
+        const auto read = std::from_chars(text.data(), end, value);
+        if (read.ec == std::errc() && read.ptr == end && value >= low && value <= high) {
+          return std::string();
+        }
+        const bool bounded = high < std::numeric_limits<T>::max();
+        return fmt::format(
+            "expected {} {}, got {}", kind,
+            bounded ? fmt::format("from {} to {}", low, high) : fmt::format("of at least {}", low),
+            text);
+      },
+      description);
+}
+Kind whole(int64_t low, int64_t high = std::numeric_limits<int64_t>::max()) {
+  return between(low, high, "a whole number", "N");
+}
+Kind number(double low, double high = std::numeric_limits<double>::max()) {
+  return between(low, high, "a number", "X");
+}
+Kind one_of(const std::vector<std::string>& names) {
+  const std::string all = fmt::format("{}", fmt::join(names, "|"));
+  return Kind(
+      [=](std::string& text) {
+        if (std::find(names.begin(), names.end(), text) != names.end()) return std::string();
+        return fmt::format("expected one of {}, got {}", all, text);
+      },
+      all);
+}
+Kind text(const char* description) {
+  return Kind([](std::string&) { return std::string(); }, description);
+}
+
+// Every setting once: its name, where it lies, what it may be, what it means.
+template <class Visit>
+void visit_settings(TrainOptions& o, const Visit& visit) {
+  visit("data", o.data, text("PATH..."),
+        "UTF-8 texts, folders of texts (read as bytes), or .bin shards of 16-bit tokens; unless "
+        "given, the C++ headers that LibTorch ships");
+  visit("valid", o.valid, text("PATH..."), "data to validate on");
+  visit("valid-fraction", o.valid_fraction, number(0, 1),
+        "without --valid: the last part of the data, kept for validation");
+  visit("preset", o.preset, one_of({"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}),
+        "sizes; those below override it");
+  visit("layers", o.layers, whole(1), "layers");
+  visit("heads", o.heads, whole(1), "attention heads, a divisor of the channels");
+  visit("channels", o.channels, whole(1), "channels");
+  visit("seq", o.seq, whole(1), "tokens in a sequence");
+  visit("vocab", o.vocab, whole(1), "vocabulary; unless given, 256 for text, 50257 for shards");
+  visit("bias", o.bias, text(""), "biases in linear maps and norms");
+  visit("scheme", o.scheme,
+        one_of({"residual", "midpoint", "midpoint-a", "leapfrog", "hamiltonian", "revffn"}),
+        "how layers are coupled");
+  visit("memory", o.memory, one_of({"store", "checkpoint", "invert"}),
+        "what is kept for backward: every activation, layer inputs, or nothing; invert unless "
+        "given, store for residual");
+  visit("state", o.state, one_of({"grid", "float32", "float64"}),
+        "how states are held; grid (exact) unless given, float32 for residual; float64 makes the "
+        "weights float64 too");
+  visit("grid-bits", o.grid_bits, whole(1, 30), "grid: unit 2^-N, range +-2^(31-N)");
+  visit("h", o.h, number(-1e6, 1e6), "step of midpoint, midpoint-a and leapfrog, in layers");
+  visit("a-seed", o.a_seed, whole(0), "midpoint-a: seed of the weights a");
+  visit("dtype", o.dtype, one_of({"float32", "bfloat16"}),
+        "of products; bfloat16 by autocast, weights stay as they are");
+  visit("device", o.device, one_of({"auto", "cpu", "cuda"}), "auto: cuda where there is one");
+  visit("threads", o.threads, whole(1), "CPU threads; LibTorch's choice unless given");
+  visit("batch", o.batch, whole(1), "sequences in a micro-batch");
+  visit("accumulate", o.accumulate, whole(1), "micro-batches in a step");
+  visit("steps", o.steps, whole(1), "optimizer steps of the whole run");
+  visit("lr", o.lr, number(0), "highest learning rate");
+  visit("min-lr", o.min_lr, number(0),
+        "learning rate at the end of the cosine; a tenth of --lr unless given");
+  visit("warmup", o.warmup, whole(0),
+        "steps in which the learning rate rises; a tenth of --steps unless given");
+  visit("weight-decay", o.weight_decay, number(0), "of matrices, per unit of learning rate");
+  visit("beta1", o.beta1, number(0, 1), "AdamW: decay of the mean gradient");
+  visit("beta2", o.beta2, number(0, 1), "AdamW: decay of the mean square");
+  visit("clip", o.clip, number(0), "largest norm of a step's gradient; 0: any");
+  visit("dropout", o.dropout, number(0, 1), "probability that a value is dropped");
+  visit("seed", o.seed, whole(0), "of weights, batches and dropout");
+  visit("eval-every", o.eval_every, whole(0), "steps between validations; 0: at the end alone");
+  visit("eval-batches", o.eval_batches, whole(1), "batches in a validation, spread over its data");
+  visit("save-every", o.save_every, whole(0), "steps between checkpoints; 0: at the end alone");
+  visit("keep", o.keep, whole(1), "newest checkpoints to keep");
+  visit("metrics", o.metrics, text("FILE"),
+        "where each step's metrics go, a JSON object a line; DIR/metrics.jsonl unless given");
+}
+
+// Settings that do not change the weights: a resumed run may have others. (Of paths, the tokens
+// behind them are compared.)
+const std::set<std::string> kFree = {"data",         "valid",      "memory", "eval-every",
+                                     "eval-batches", "save-every", "keep",   "metrics"};
+
+train::Settings settings_of(TrainOptions o) {
+  train::Settings settings;
+  visit_settings(o, [&](const char* name, const auto& value, const Kind&, const char*) {
+    settings[name] = value;
+  });
+  return settings;
+}
+
+TrainOptions options_from(const train::Settings& settings, const fs::path& file) {
+  TrainOptions o;
+  visit_settings(o, [&](const char* name, auto& value, const Kind&, const char*) {
+    const auto found = settings.find(name);
+    TORCH_CHECK(found != settings.end(), file.string(), ": has no setting ", name);
+    const auto* saved = std::get_if<std::decay_t<decltype(value)>>(&found->second);
+    TORCH_CHECK(saved, file.string(), ": setting ", name, " is of another type");
+    value = *saved;
+  });
+  return o;
+}
+
+// ---- the command line
+
+struct AddTo {
+  CLI::App& app;
+
+  void operator()(const std::string& name, bool& value, const Kind&, const char* help) const {
+    app.add_flag("--" + name + ",!--no-" + name, value, help)
+        ->default_str(value ? "true" : "false");
+  }
+  template <class T>
+  void operator()(const std::string& name, T& value, const Kind& kind, const char* help) const {
+    CLI::Option* option = app.add_option("--" + name, value, help);
+    option->type_name(kind.get_description())->check(kind.description(""))->capture_default_str();
+    // A default that may not be given stands for "not given": nothing to show.
+    if (!kind(option->get_default_str()).empty()) option->default_str("");
+  }
+};
+
+// Reads the command line into what `app`'s options are bound to. False: help was asked for, and
+// printed. Throws c10::Error with one sentence for anything else.
+bool parse(CLI::App& app, int argc, char** argv) {
+  app.allow_extras();  // refused below, with the nearest known name
+  app.get_formatter()->column_width(34);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return false;
+  } catch (const CLI::ParseError& error) {
+    TORCH_CHECK(false, error.what());
+  }
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  for (const std::string& extra : app.remaining()) {
+    const std::string name = extra.substr(0, extra.find('='));
+    TORCH_CHECK(name.rfind('-', 0) != 0, "unknown option ", name, "; did you mean ",
+                train::nearest_name(name, known), "?");
+  }
+  TORCH_CHECK(app.remaining().empty(), "unexpected argument ", app.remaining().front());
+  return true;
+}
+
+bool parse_train(int argc, char** argv, TrainOptions& o) {
+  CLI::App app("Trains GPT-2 and writes it, its checkpoints and its metrics to DIR.",
+               "rev-gpt2 train");
+  app.add_option("--out", o.out, "folder of the run (needed)")->type_name("DIR");
+  app.add_flag("--resume", o.resume,
+               "goes on from DIR's last checkpoint with DIR's settings, to the same bits as a run "
+               "that was not cut");
+  visit_settings(o, AddTo{app});
+  if (!parse(app, argc, argv)) return false;
+  TORCH_CHECK(!o.out.empty(), "--out DIR is needed: the folder that the run is written to");
+  return true;
+}
+
+// ---- the parts of a run
+
+c10::Device choose_device(const std::string& name) {
+  const bool has_cuda = at::hasCUDA();
+  TORCH_CHECK(name != "cuda" || has_cuda, "--device cuda: LibTorch finds no CUDA device");
+  return name == "cpu" || !has_cuda ? c10::Device(c10::kCPU) : c10::Device(c10::kCUDA, 0);
+}
+
+std::string absolute(const std::string& path) {
+  return fs::absolute(path).lexically_normal().string();
+}
+
+// Fills in what was not given and depends on other settings.
+void resolve(TrainOptions& o) {
+  const models::Gpt2Config sizes = models::Gpt2Config::preset(o.preset);
+  for (const auto& [given, otherwise] : {std::pair{&o.layers, sizes.layers},
+                                         {&o.heads, sizes.heads},
+                                         {&o.channels, sizes.channels},
+                                         {&o.seq, sizes.seq}}) {
+    if (*given == 0) *given = otherwise;
+  }
+  const bool residual = o.scheme == "residual";
+  if (o.memory.empty()) o.memory = residual ? "store" : "invert";
+  if (o.state.empty()) o.state = residual ? "float32" : "grid";
+  if (o.min_lr < 0) o.min_lr = o.lr / 10;
+  if (o.warmup < 0) o.warmup = o.steps / 10;
+  TORCH_CHECK(
+      !residual || o.memory != "invert",
+      "--memory invert: the residual scheme cannot be inverted; choose store or checkpoint");
+  TORCH_CHECK(o.state != "float64" || o.dtype == "float32",
+              "--state float64: autocast leaves float64 alone, so --dtype bfloat16 has no meaning");
+  for (const auto& [name, value] :
+       {std::pair{"--beta1", o.beta1}, {"--beta2", o.beta2}, {"--dropout", o.dropout}}) {
+    TORCH_CHECK(value < 1, name, ": expected a number below 1, got ", value);
+  }
+  TORCH_CHECK(o.warmup <= o.steps, "--warmup: ", o.warmup, " is more than the ", o.steps,
+              " steps of the run");
+  TORCH_CHECK(o.min_lr <= o.lr, "--min-lr: ", o.min_lr, " is above --lr ", o.lr);
+  for (Paths* paths : {&o.data, &o.valid}) {
+    for (std::string& path : *paths) path = absolute(path);
+  }
+  if (!o.metrics.empty()) o.metrics = absolute(o.metrics);
+  o.device = choose_device(o.device).is_cuda() ? "cuda" : "cpu";
+  if (o.threads == 0) o.threads = at::get_num_threads();
+}
+
+models::Gpt2Config gpt2_config(const TrainOptions& o) {
+  models::Gpt2Config config;
+  config.layers = o.layers;
+  config.heads = o.heads;
+  config.channels = o.channels;
+  config.seq = o.seq;
+  config.vocab = o.vocab;
+  config.dropout = o.dropout;
+  config.bias = o.bias;
+  config.scheme = o.scheme;
+  config.h = o.h;
+  config.a_seed = static_cast<uint64_t>(o.a_seed);
+  config.state = schemes::StateOptions{o.state == "grid"      ? at::kInt
+                                       : o.state == "float32" ? at::kFloat
+                                                              : at::kDouble,
+                                       o.grid_bits};
+  config.memory = o.memory == "store"        ? engine::Memory::Store
+                  : o.memory == "checkpoint" ? engine::Memory::Checkpoint
+                                             : engine::Memory::Invert;
+  return config;
+}
+
+struct Tokens {
+  data::TokenSource train, valid;
+};
+
+Tokens open_data(const TrainOptions& o) {
+  const auto open = [&](const Paths& paths) {
+    return data::open_tokens({paths.begin(), paths.end()},
+                             o.vocab == 0 ? std::nullopt : std::optional(o.vocab));
+  };
+  const data::TokenSource all =
+      open(o.data.empty() ? Paths{data::torch_headers_dir().string()} : o.data);
+  if (o.valid.empty()) {
+    TORCH_CHECK(o.valid_fraction > 0 && o.valid_fraction < 1,
+                "--valid-fraction: expected a number between 0 and 1, got ", o.valid_fraction);
+    auto [train, valid] = data::split_tokens(all, o.valid_fraction);
+    return {train, valid};
+  }
+  const data::TokenSource valid = open(o.valid);
+  TORCH_CHECK(valid.vocab() == all.vocab(), "--valid has a vocabulary of ", valid.vocab(),
+              ", --data one of ", all.vocab());
+  return {all, valid};
+}
+
+void check_lengths(const Tokens& tokens, int64_t seq) {
+  for (const auto& [name, source] :
+       {std::pair{"training", &tokens.train}, {"validation", &tokens.valid}}) {
+    TORCH_CHECK(source->size() > seq, "the ", name, " data have ", source->size(),
+                " tokens; a sequence of --seq ", seq, " needs at least ", seq + 1);
+  }
+}
+
+// Frequencies of 2^26 tokens are as good as those of all.
+data::NgramEntropy entropies(const Tokens& tokens) {
+  const auto first = [](const data::TokenSource& source) {
+    return source.slice(0, std::min(source.size(), int64_t{1} << 26));
+  };
+  return data::ngram_entropy(first(tokens.train), first(tokens.valid));
+}
+
+// A run's checkpoint to go on from, or none (step 0): the newest that is whole.
+std::optional<io::Checkpoint> last_checkpoint(const fs::path& out,
+                                              const train::Settings& settings) {
+  const io::FoundCheckpoint found = io::find_latest_checkpoint(out);
+  for (const std::string& sentence : found.refused) std::printf("refused: %s\n", sentence.c_str());
+  if (found.folder.empty()) {
+    TORCH_CHECK(found.refused.empty(), out.string(), ": no checkpoint is whole; remove ",
+                (out / "checkpoints").string(), " to start over");
+    std::printf("no checkpoint in %s yet: starting over\n", out.c_str());
+    return std::nullopt;
+  }
+  io::Checkpoint checkpoint = io::load_checkpoint(found.folder);
+  train::check_same_settings(train::settings_of(checkpoint, found.folder.string()), settings, kFree,
+                             found.folder.string());
+  std::printf("resuming from %s\n", found.folder.c_str());
+  return checkpoint;
+}
+
+// Refuses a folder that a new run would write over.
+void check_new_folder(const fs::path& out, const fs::path& metrics) {
+  std::error_code ignored;
+  for (const fs::path& path :
+       {out / "config.json", out / "model.safetensors", out / "checkpoints", metrics}) {
+    TORCH_CHECK(!fs::exists(path, ignored), path.string(),
+                " is there already: --resume goes on with a run, another --out starts one");
+  }
+}
+
+// Weights, gradients' moments and the model itself; one checkpoint more than are kept is there
+// while it is written.
+void check_space(const fs::path& out, const models::Gpt2& model, int64_t keep) {
+  double weights = 0;
+  for (const at::Tensor& p : model->parameters()) weights += static_cast<double>(p.nbytes());
+  const double needed = weights * (3 * static_cast<double>(keep + 1) + 1);
+  std::error_code error;
+  const fs::space_info space = fs::space(out, error);
+  TORCH_CHECK(error || static_cast<double>(space.available) >= needed, out.string(),
+              ": a run with --keep ", keep, " needs ", static_cast<int64_t>(needed / 1e6) + 1,
+              " MB, ", space.available / 1000000, " MB are free");
+}
+
+// ---- training
+
+// The run cannot go on; what was saved stays.
+struct RunFailed : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Run {
+  TrainOptions options;
+  models::Gpt2 model;
+  base::AutocastState precision;
+  c10::Device device = c10::kCPU;
+
+  at::Tensor loss(const data::Batch& batch) {
+    const base::AutocastGuard cast(precision);
+    return model->loss(batch.inputs.to(device), batch.targets.to(device));
+  }
+};
+
+// The mean loss of a step's micro-batches; their gradients are added to the parameters'.
+double forward_backward(Run& run, const data::TokenSource& tokens, int64_t step) {
+  const TrainOptions& o = run.options;
+  double sum = 0;
+  for (int64_t micro = 0; micro < o.accumulate; ++micro) {
+    const at::Tensor loss =
+        run.loss(data::random_batch(tokens, o.batch, o.seq,
+                                    {static_cast<uint64_t>(o.seed), step, micro})) /
+        o.accumulate;
+    loss.backward();
+    sum += loss.item<double>();
+  }
+  return sum;
+}
+
+// The same from no gradients. RevFFN inverts its attention by a fixed point; a layer that has left
+// contraction keeps its input from then on, and the step is repeated with the same random numbers.
+double forward_backward_surely(Run& run, optim::AdamW& optimizer, const data::TokenSource& tokens,
+                               int64_t step, train::Progress& progress) {
+  const base::RngState before = base::RngState::capture(run.device);
+  for (;;) {
+    optimizer.zero_grad();
+    try {
+      return forward_backward(run, tokens, step);
+    } catch (const base::NotInvertible& error) {
+      if (run.options.scheme != "revffn") throw;
+      progress.say(fmt::format("step {}: {}; it is checkpointed from now on, the step is repeated",
+                               step + 1, error.what()));
+      run.model->stack().set_memory(error.layer(), engine::Memory::Checkpoint);
+      run.model->stack().take_report();
+      before.restore();
+    }
+  }
+}
+
+void check_step(const train::StepMetrics& m, const engine::Report& report, int64_t grid_bits) {
+  if (report.saturated) {
+    throw RunFailed(
+        fmt::format("step {}: {} left the grid's range of +-2^{} in stream {}, or is not a number; "
+                    "lower --lr, or "
+                    "--grid-bits for a wider range",
+                    m.step,
+                    report.saturated_layer < 0
+                        ? std::string("the input")
+                        : fmt::format("the state after layer {}", report.saturated_layer),
+                    31 - grid_bits, report.saturated_stream));
+  }
+  if (!std::isfinite(m.loss) || !std::isfinite(m.grad_norm)) {
+    throw RunFailed(fmt::format("step {}: the loss is {} and its gradient's norm {}; lower --lr",
+                                m.step, m.loss, m.grad_norm));
+  }
+}
+
+// Mean loss a token over batches of windows, spread evenly over the data.
+double evaluate(Run& run, const data::TokenSource& tokens) {
+  const TrainOptions& o = run.options;
+  const at::NoGradGuard no_graph;
+  const int64_t n_windows = data::count_windows(tokens, o.seq);
+  const int64_t n_batches = std::min(o.eval_batches, (n_windows + o.batch - 1) / o.batch);
+  double sum = 0;
+  int64_t n = 0;
+  for (int64_t i = 0; i < n_batches; ++i) {
+    const data::Batch batch =
+        data::sequential_batch(tokens, i * n_windows / n_batches, o.batch, o.seq);
+    sum += run.loss(batch).item<double>() * static_cast<double>(batch.inputs.size(0));
+    n += batch.inputs.size(0);
+  }
+  return sum / static_cast<double>(n);
+}
+
+// Warns of each layer once, when its Jacobian leaves the band in which its scheme can be stable.
+void warn_of_instability(Run& run, const data::TokenSource& tokens, int64_t step,
+                         std::set<int64_t>& warned, train::Progress& progress) {
+  const data::Batch window = data::sequential_batch(tokens, 0, 1, run.options.seq);
+  for (const train::LayerJacobian& j :
+       train::unstable_layers(run.model, window.inputs.to(run.device))) {
+    if (!warned.insert(j.layer).second) continue;
+    progress.say(
+        fmt::format("warning: step {}: the Jacobian of layer {} has norm {:.3g}, above {:.3g}: "
+                    "from there on {} "
+                    "may amplify a direction from layer to layer",
+                    step, j.layer, j.norm, j.limit, run.options.scheme));
+  }
+}
+
+std::string duration(double seconds) {
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  if (s < 60) return fmt::format("{} s", s);
+  if (s < 3600) return fmt::format("{} min {:02} s", s / 60, s % 60);
+  return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
+}
+
+void print_settings(const train::Settings& settings) {
+  std::string line = "settings:";
+  for (const auto& [name, value] : settings) {
+    const std::string item = name + " " + train::to_text(value);
+    if (line.size() + item.size() > 98) {
+      std::printf("%s\n", line.c_str());
+      line = " ";
+    }
+    line += " " + item + ";";
+  }
+  line.back() = '\n';
+  std::fputs(line.c_str(), stdout);
+}
+
+int train_gpt2(int argc, char** argv) {
+  TrainOptions o;
+  if (!parse_train(argc, argv, o)) return 0;
+  const fs::path out = o.out;
+  train::ConfigFile saved;
+  if (o.resume) {  // the run's own settings, then the command line's
+    saved = train::read_config(out / "config.json");
+    o = options_from(saved.run, out / "config.json");
+    parse_train(argc, argv, o);
+  }
+  const train::StopSignal stop;
+  resolve(o);
+  const fs::path metrics_file = o.metrics.empty() ? out / "metrics.jsonl" : fs::path(o.metrics);
+  if (!o.resume) check_new_folder(out, metrics_file);
+
+  const c10::Device device = choose_device(o.device);
+  if (device.is_cuda()) {  // the same bits from the same run
+    ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  }
+  at::set_num_threads(static_cast<int>(o.threads));
+
+  const Tokens tokens = open_data(o);
+  check_lengths(tokens, o.seq);
+  o.vocab = tokens.train.vocab();
+  train::Settings settings = settings_of(o);
+  settings["train-data"] = train::fingerprint(tokens.train);
+  settings["valid-data"] = train::fingerprint(tokens.valid);
+
+  at::manual_seed(static_cast<uint64_t>(o.seed));
+  Run run{o, models::Gpt2(gpt2_config(o)), {device.type(), o.dtype == "bfloat16"}, device};
+  run.model->to(device, o.state == "float64" ? at::kDouble : at::kFloat);
+  optim::AdamW optimizer(optim::decay_matrices(run.model->state_dict(), o.weight_decay),
+                         {o.beta1, o.beta2});
+  const train::RunState state{run.model, &optimizer, device};
+  int64_t start = 0;
+  if (o.resume) {
+    train::check_same_settings(saved.run, settings, kFree, (out / "config.json").string());
+    if (const auto checkpoint = last_checkpoint(out, settings)) {
+      train::restore_checkpoint(*checkpoint, state);
+      start = checkpoint->step;
+    }
+  }
+
+  // All is known to be in order: from here on the run's folder is written.
+  io::create_folders(out);
+  check_space(out, run.model, o.keep);
+  train::write_config(out / "config.json", {models::hf_config(run.model->config()), settings});
+  train::MetricsFile metrics(metrics_file, start);
+  const auto save = [&](int64_t step) {
+    io::save_checkpoint(out, train::take_checkpoint(state, step, settings));
+    io::prune_checkpoints(out, o.keep);
+  };
+
+  print_settings(settings);
+  int64_t n_parameters = 0;
+  for (const at::Tensor& p : run.model->parameters()) n_parameters += p.numel();
+  const data::NgramEntropy entropy = entropies(tokens);
+  std::printf("%lld parameters; %s\n", static_cast<long long>(n_parameters),
+              fmt::format("entropy of the validation text: {:.3f} nats a token for who knows how "
+                          "frequent tokens are, {:.3f} for who knows the one before",
+                          entropy.unigram, entropy.bigram)
+                  .c_str());
+  train::Progress progress(stdout);
+
+  const optim::Schedule schedule{o.lr, o.min_lr, o.warmup, o.steps};
+  const double max_norm = o.clip > 0 ? o.clip : std::numeric_limits<double>::infinity();
+  const auto began = Clock::now();
+  const auto seconds_since = [](Clock::time_point then) {
+    return std::chrono::duration<double>(Clock::now() - then).count();
+  };
+  std::set<int64_t> warned;
+  std::optional<double> valid_loss;
+  int64_t done = start, n_saved = -1;
+  while (done < o.steps && !stop.requested()) {
+    const auto step_began = Clock::now();
+    train::reset_peak(device);
+    train::StepMetrics m;
+    m.step = done + 1;
+    m.lr = schedule(done);
+    m.loss = forward_backward_surely(run, optimizer, tokens.train, done, progress);
+    m.grad_norm = optim::clip_grad_norm(optimizer.parameters(), max_norm);
+    const engine::Report report = run.model->stack().take_report();
+    check_step(m, report, o.grid_bits);
+    optimizer.step(m.lr);
+    done = m.step;
+
+    m.drift = report.rows_differing;
+    m.peak_mib = train::peak_mib(device);
+    m.tokens_per_s =
+        static_cast<double>(o.batch * o.accumulate * o.seq) / seconds_since(step_began);
+    if (done == o.steps || (o.eval_every > 0 && done % o.eval_every == 0)) {
+      run.model->eval();
+      m.valid_loss = valid_loss = evaluate(run, tokens.valid);
+      warn_of_instability(run, tokens.valid, done, warned, progress);
+      run.model->train();
+    }
+    metrics.write(m);
+    progress.update(fmt::format(
+        "step {}/{}  loss {:.3f}{}  lr {:.2e}  {:.0f} tokens/s  peak {:.0f} MiB  drift {}  {} left",
+        done, o.steps, m.loss, valid_loss ? fmt::format("  valid {:.3f}", *valid_loss) : "", m.lr,
+        m.tokens_per_s, m.peak_mib, m.drift,
+        duration(seconds_since(began) / static_cast<double>(done - start) *
+                 static_cast<double>(o.steps - done))));
+    if (o.save_every > 0 && done % o.save_every == 0) save(n_saved = done);
+  }
+
+  if (n_saved != done) save(done);
+  io::save_safetensors(out / "model.safetensors", run.model->state_dict(), {{"format", "pt"}});
+  if (done < o.steps) {
+    progress.say(
+        fmt::format("stopped by a signal after step {} and saved; --resume goes on", done));
+    return 0;
+  }
+  if (!valid_loss) {  // nothing was left to do
+    run.model->eval();
+    valid_loss = evaluate(run, tokens.valid);
+  }
+  progress.say(fmt::format(
+      "{} steps in {}; validation loss {:.3f} nats a token, the text's own entropies: {:.3f} "
+      "unigram, {:.3f} bigram",
+      done - start, duration(seconds_since(began)), *valid_loss, entropy.unigram, entropy.bigram));
+  return 0;
+}
+
+// ---- sampling
+
+std::vector<int64_t> read_prompt(const std::string& prompt, int64_t vocab) {
+  std::vector<int64_t> tokens;
+  if (vocab == 256) {
+    for (const char c : prompt) tokens.push_back(static_cast<unsigned char>(c));
+    if (tokens.empty()) tokens.push_back('\n');  // what stands between documents
+    return tokens;
+  }
+  std::istringstream ids(prompt);
+  for (int64_t id; ids >> id;) tokens.push_back(id);
+  TORCH_CHECK(ids.eof(),
+              "--prompt: the model's tokens are not bytes; expected their numbers, "
+              "separated by spaces, got \"",
+              prompt, "\"");
+  if (tokens.empty()) tokens.push_back(vocab - 1);  // GPT-2's end of text
+  return tokens;
+}
+
+models::Gpt2 load_model(const fs::path& folder) {
+  const train::ConfigFile config = train::read_config(folder / "config.json");
+  models::Gpt2 model(config.run.empty()
+                         ? models::from_hf_config(config.model)
+                         : gpt2_config(options_from(config.run, folder / "config.json")));
+  const auto tensors = io::load_safetensors(folder / "model.safetensors");
+  const base::NamedTensors named(tensors.begin(), tensors.end());
+  model->to(named.front().second.scalar_type());
+  model->load_state_dict(named);
+  return model;
+}
+
+int sample_gpt2(int argc, char** argv) {
+  SampleOptions o;
+  CLI::App app("Prints what a trained GPT-2 writes.", "rev-gpt2 sample");
+  const AddTo add{app};
+  add("model", o.model, text("DIR"), "folder of a run, or of a GPT-2 of Hugging Face's (needed)");
+  add("prompt", o.prompt, text("TEXT"),
+      "what to go on from; numbers of tokens where they are not bytes");
+  add("tokens", o.tokens, whole(0), "tokens to draw");
+  add("temperature", o.temperature, number(0), "logits are divided by it; 0: the likeliest token");
+  add("top-k", o.top_k, whole(0), "draws from the N likeliest tokens; 0: from all");
+  add("seed", o.seed, whole(0), "of the draws");
+  if (!parse(app, argc, argv)) return 0;
+  TORCH_CHECK(!o.model.empty(), "--model DIR is needed: the folder of a trained model");
+
+  models::Gpt2 model = load_model(o.model);
+  const int64_t vocab = model->config().vocab;
+  const std::vector<int64_t> prompt = read_prompt(o.prompt, vocab);
+  const std::vector<int64_t> drawn = models::generate(
+      model, prompt, {o.tokens, o.temperature, o.top_k, static_cast<uint64_t>(o.seed)});
+  if (vocab == 256) {
+    std::fputs(o.prompt.c_str(), stdout);
+    for (const int64_t token : drawn) std::fputc(static_cast<int>(token), stdout);
+    std::fputc('\n', stdout);
+  } else {
+    std::printf("%s\n", fmt::format("{}", fmt::join(drawn, " ")).c_str());
+  }
+  return 0;
+}
+
+const char kUsage[] =
+    "rev-gpt2 train --out DIR [OPTIONS]     trains GPT-2\n"
+    "rev-gpt2 sample --model DIR [OPTIONS]  prints what it writes\n"
+    "Each tells its options with --help.\n";
+
+int run(int argc, char** argv) {
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (command == "train") return train_gpt2(argc - 1, argv + 1);
+  if (command == "sample") return sample_gpt2(argc - 1, argv + 1);
+  if (command == "--help" || command == "-h") return std::fputs(kUsage, stdout), 0;
+  TORCH_CHECK(!command.empty(), "a command is needed: train or sample (--help tells more)");
+  TORCH_CHECK(false, "unknown command ", command, "; did you mean ",
+              train::nearest_name(command, {"train", "sample", "--help"}), "?");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  base::count_memory();
+  try {
+    return run(argc, argv);
+  } catch (const c10::Error& error) {
+    std::fprintf(stderr, "rev-gpt2: %s\n", error.what_without_backtrace());
+    return 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "rev-gpt2: %s\n", error.what());
+    return 1;
+  }
+}

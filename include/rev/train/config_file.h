@@ -1,0 +1,41 @@
+// config.json of a run: Hugging Face's keys of the model, and under "rev" every setting of the run
+// by its option's name.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+
+#include "rev/models/gpt2_config.h"
+
+namespace rev::train {
+
+/// Settings by name: bool, int64_t, double, string or list of strings.
+using Settings = std::map<std::string, models::HfValue>;
+
+/// One setting as a person would write it.
+std::string to_text(const models::HfValue& value);
+
+/// Settings as a JSON object, and back. Throws c10::Error naming `where` for text that is not one.
+std::string to_json(const Settings& settings);
+Settings from_json(const std::string& text, const std::string& where);
+
+struct ConfigFile {
+  Settings model;  ///< Hugging Face's keys
+  Settings run;    ///< empty where another program wrote the file
+};
+
+/// Writes a config durably and atomically. Throws c10::Error where it cannot.
+void write_config(const std::filesystem::path& path, const ConfigFile& config);
+
+/// Throws c10::Error naming path where it is missing or not a JSON object. Of the model's keys,
+/// those that are objects or other lists than of strings are passed over.
+ConfigFile read_config(const std::filesystem::path& path);
+
+/// Throws c10::Error with one sentence that begins with `where` and names every setting whose value
+/// `now` is not the one `saved`; those in `free` may differ.
+void check_same_settings(const Settings& saved, const Settings& now,
+                         const std::set<std::string>& free, const std::string& where);
+
+}  // namespace rev::train

@@ -1,0 +1,113 @@
+#include "rev/train/config_file.h"
+
+#include <c10/util/Exception.h>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "rev/io/file.h"
+
+namespace rev::train {
+namespace {
+
+using models::HfValue;
+using nlohmann::json;
+
+const char* const kRun = "rev";
+
+json to_json_value(const HfValue& value) {
+  return std::visit(
+      [](const auto& v) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, std::monostate>) {
+          return json(nullptr);
+        } else {
+          return json(v);
+        }
+      },
+      value);
+}
+
+std::optional<HfValue> from_json_value(const json& value) {
+  if (value.is_null()) return std::monostate();
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (value.is_number()) return value.get<double>();
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array()) return std::nullopt;
+  std::vector<std::string> list;
+  for (const json& element : value) {
+    if (!element.is_string()) return std::nullopt;
+    list.push_back(element.get<std::string>());
+  }
+  return list;
+}
+
+json to_object(const Settings& settings) {
+  json object = json::object();
+  for (const auto& [name, value] : settings) object[name] = to_json_value(value);
+  return object;
+}
+
+Settings from_object(const json& object) {
+  Settings settings;
+  for (const auto& [name, value] : object.items()) {
+    if (auto known = from_json_value(value)) settings[name] = std::move(*known);
+  }
+  return settings;
+}
+
+json parse_object(const std::string& text, const std::string& where) {
+  json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  TORCH_CHECK(object.is_object(), where, ": expected a JSON object");
+  return object;
+}
+
+}  // namespace
+
+std::string to_text(const HfValue& value) {
+  if (const auto* text = std::get_if<std::string>(&value)) return *text;
+  if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
+    std::string text;
+    for (const std::string& element : *list) text += (text.empty() ? "" : " ") + element;
+    return text;
+  }
+  return to_json_value(value).dump();
+}
+
+std::string to_json(const Settings& settings) { return to_object(settings).dump(2) + "\n"; }
+
+Settings from_json(const std::string& text, const std::string& where) {
+  return from_object(parse_object(text, where));
+}
+
+void write_config(const std::filesystem::path& path, const ConfigFile& config) {
+  json object = to_object(config.model);
+  object[kRun] = to_object(config.run);
+  io::write_file_atomically(path, object.dump(2) + "\n");
+}
+
+ConfigFile read_config(const std::filesystem::path& path) {
+  json object = parse_object(io::read_file(path), path.string());
+  const json run = object.value(kRun, json::object());
+  TORCH_CHECK(run.is_object(), path.string(), ": expected \"", kRun, "\" to be an object");
+  object.erase(kRun);
+  return {from_object(object), from_object(run)};
+}
+
+void check_same_settings(const Settings& saved, const Settings& now,
+                         const std::set<std::string>& free, const std::string& where) {
+  std::string differing;
+  for (const auto& [name, value] : now) {
+    const auto before = saved.find(name);
+    if (free.count(name) != 0 || (before != saved.end() && before->second == value)) continue;
+    differing += c10::str(differing.empty() ? "" : ", ", name, " was ",
+                          before == saved.end() ? "not there" : to_text(before->second),
+                          " and is now ", to_text(value));
+  }
+  TORCH_CHECK(differing.empty(), where, ": saved by a run with other settings: ", differing);
+}
+
+}  // namespace rev::train

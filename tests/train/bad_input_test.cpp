@@ -1,0 +1,175 @@
+// Bad input: one sentence that names the thing, exit code 2, nothing overwritten.
+#include <fstream>
+
+#include "rev/base/remove_folder.h"
+#include "rev/io/checkpoint.h"
+#include "support/small_disk.h"
+#include "train/program.h"
+
+namespace rev::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+class BadInputTest : public RevGpt2Test {
+ protected:
+  void expect_refused(const Arguments& arguments, const std::string& sentence) {
+    const Result result = run(arguments);
+    EXPECT_EQ(result.code, 2) << result.output;
+    EXPECT_NE(result.output.find(sentence), std::string::npos) << result.output;
+    EXPECT_EQ(std::count(result.output.begin(), result.output.end(), '\n'), 1) << result.output;
+    EXPECT_EQ(result.output.rfind("rev-gpt2: ", 0), 0u) << result.output;
+  }
+  // For a new run: its folder does not come into being.
+  void expect_train_refused(const Arguments& options, const std::string& sentence) {
+    expect_refused(tiny("out", options), sentence);
+    EXPECT_FALSE(fs::exists(path("out")));
+    base::remove_folder(path("out"));
+  }
+  Arguments with_data(const std::string& name, const std::string& bytes) {
+    support::write_bytes(path(name), bytes);
+    return {"--data", path(name).string()};
+  }
+};
+
+TEST_F(BadInputTest, Options) {
+  expect_train_refused({"--stepz", "5"}, "unknown option --stepz; did you mean --steps?");
+  expect_train_refused({"--larning-rate=1"}, "unknown option --larning-rate; did you mean --");
+  expect_train_refused({"extra"}, "unexpected argument extra");
+  expect_train_refused({"--steps", "many"},
+                       "--steps: expected a whole number of at least 1, got many");
+  expect_train_refused({"--steps", "0"}, "--steps: expected a whole number of at least 1, got 0");
+  expect_train_refused({"--lr", "-1"}, "--lr: expected a number of at least 0, got -1");
+  expect_train_refused({"--dropout", "1"}, "--dropout: expected a number below 1, got 1");
+  expect_train_refused({"--scheme", "midpont"}, "--scheme: expected one of residual|midpoint|");
+  expect_train_refused({"--steps"}, "--steps: 1 required N missing");
+  expect_refused({"train"}, "--out DIR is needed");
+  expect_refused({"sample"}, "--model DIR is needed");
+  expect_refused({"trian"}, "unknown command trian; did you mean train?");
+  expect_refused({}, "a command is needed");
+}
+
+TEST_F(BadInputTest, SettingsThatDoNotGoTogether) {
+  expect_train_refused({"--heads", "3"}, "3 heads do not divide 16 channels");
+  expect_train_refused({"--scheme", "revffn", "--channels", "15", "--heads", "3"},
+                       "revffn splits the channels in two, but there are 15");
+  expect_train_refused({"--scheme", "residual", "--memory", "invert"},
+                       "--memory invert: the residual scheme cannot be inverted");
+  expect_train_refused({"--scheme", "midpoint-a", "--layers", "1000"}, "midpoint-a");
+  expect_train_refused({"--h", "0"}, "h must be a number other than 0");
+  expect_train_refused({"--state", "float64", "--dtype", "bfloat16"}, "--state float64");
+  expect_train_refused({"--warmup", "6"}, "--warmup: 6 is more than the 5 steps of the run");
+  expect_train_refused({"--min-lr", "1"}, "--min-lr: 1 is above --lr 0.01");
+  expect_train_refused({"--vocab", "100"}, "expected a vocabulary of at least 256 for text");
+  if (!torch::cuda::is_available()) {
+    expect_train_refused({"--device", "cuda"}, "--device cuda: LibTorch finds no CUDA device");
+  }
+}
+
+TEST_F(BadInputTest, Data) {
+  const std::string missing = path("missing.txt").string();
+  expect_train_refused({"--data", missing}, missing + ": no such file or folder");
+  expect_train_refused(with_data("empty.txt", ""), "empty.txt: empty file");
+  expect_train_refused(with_data("short.txt", std::string(60, 'a')),
+                       "the validation data have 6 tokens; a sequence of --seq 16 needs");
+  expect_train_refused(with_data("binary.txt", std::string(100, '\xff')), "not UTF-8 text");
+  expect_train_refused(with_data("odd.bin", "abc"), "odd.bin: expected 16-bit tokens");
+  expect_train_refused(with_data("wide.bin", std::string("\x01\0\0\0\x02\0\0\0", 8)),
+                       "wide.bin: looks like 32-bit tokens");
+  expect_train_refused(with_data("outside.bin", "\xff\xff\x01\x02") + Arguments{"--vocab", "1000"},
+                       "token 65535 at byte offset 0 is outside of the vocabulary of 1000");
+  fs::create_directories(path("nothing"));
+  expect_train_refused({"--data", path("nothing").string()}, "holds no UTF-8 text");
+  expect_train_refused({"--valid", missing}, missing + ": no such file or folder");
+  expect_train_refused({"--valid-fraction", "0"}, "--valid-fraction: expected");
+  support::write_bytes(path("valid.txt"), "short");
+  expect_train_refused({"--valid", path("valid.txt").string()},
+                       "the validation data have 5 tokens");
+}
+
+TEST_F(BadInputTest, FoldersThatHoldARun) {
+  const std::string before = weights("run", tiny("run"));
+  const std::string config = support::read_bytes(path("run") / "config.json");
+  expect_refused(tiny("run"), "config.json is there already: --resume goes on with a run");
+  expect_refused({"train", "--out", path("none").string(), "--resume"},
+                 (path("none") / "config.json").string());
+  EXPECT_FALSE(fs::exists(path("none")));
+
+  const Arguments resume = {"train", "--out", path("run").string(), "--resume"};
+  const std::string other = "saved by a run with other settings: ";
+  expect_refused(resume + Arguments{"--layers", "2"}, other + "layers was 3 and is now 2");
+  expect_refused(resume + Arguments{"--scheme", "leapfrog"},
+                 other + "scheme was midpoint and is now leapfrog");
+  expect_refused(resume + Arguments{"--steps", "6"}, other + "steps was 5 and is now 6");
+  expect_refused(resume + with_data("other.txt", text(30000)),
+                 other + "train-data was 18000 tokens");
+  // A checkpoint of another run, put among this one's.
+  weights("wide", tiny("wide", {"--channels", "32"}));
+  base::remove_folder(path("run") / "checkpoints/step-5");
+  fs::copy(path("wide") / "checkpoints/step-5", path("run") / "checkpoints/step-5");
+  expect_refused(resume, "checkpoints/step-5: " + other + "channels was 32 and is now 16");
+
+  EXPECT_TRUE(support::read_bytes(path("run") / "model.safetensors") == before);
+  EXPECT_EQ(support::read_bytes(path("run") / "config.json"), config);
+}
+
+TEST_F(BadInputTest, FoldersThatCannotBeWritten) {
+  support::write_bytes(path("file"), "kept");
+  expect_refused(tiny("file/run"), "folder cannot be made");
+  EXPECT_EQ(support::read_bytes(path("file")), "kept");
+
+  // Root is stopped by no permission, only by a disk that is not to be written.
+  const support::SmallDisk disk(path("locked"), 4096);
+  if (disk.mounted()) {
+    ASSERT_EQ(::mount(nullptr, path("locked").c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr),
+              0);
+  } else {
+    fs::permissions(path("locked"), fs::perms::owner_read | fs::perms::owner_exec);
+  }
+  expect_refused(tiny("locked"), "locked is not writable");
+  expect_refused(tiny("locked/run"), "folder cannot be made");
+  if (!disk.mounted()) fs::permissions(path("locked"), fs::perms::owner_all);
+}
+
+TEST_F(BadInputTest, NoSpaceLeft) {
+  const support::SmallDisk disk(path("disk"), 1024);
+  if (!disk.mounted()) GTEST_SKIP() << "mounting needs root";
+  expect_refused(tiny("disk/large", {"--channels", "64"}), "MB are free");
+
+  // Enough for the run, until others take it.
+  Program program(tiny("disk/run", {"--steps", "100000", "--save-every", "20"}), path("log"));
+  ASSERT_TRUE(program.wait_for(path("disk/run") / "checkpoints/step-20")) << program.output();
+  support::write_bytes(path("disk/others"), std::string(1 << 20, 'x'));
+  EXPECT_EQ(program.wait(), 2);
+  EXPECT_NE(program.output().find("cannot be written: No space left on device"), std::string::npos)
+      << program.output();
+  EXPECT_FALSE(io::find_latest_checkpoint(path("disk/run")).folder.empty());
+}
+
+TEST_F(BadInputTest, Models) {
+  expect_refused({"sample", "--model", path("none").string()},
+                 (path("none") / "config.json").string());
+  weights("run", tiny("run"));
+  const Arguments sample = {"sample", "--model", path("run").string(), "--tokens", "3"};
+  expect_refused(sample + Arguments{"--temprature", "1"}, "did you mean --temperature?");
+  const std::string bytes = support::read_bytes(path("run") / "model.safetensors");
+  support::write_bytes(path("run") / "model.safetensors", bytes.substr(0, bytes.size() / 2));
+  expect_refused(sample, (path("run") / "model.safetensors").string());
+  fs::remove(path("run") / "model.safetensors");
+  expect_refused(sample, (path("run") / "model.safetensors").string());
+  support::write_bytes(path("run") / "config.json", "{ not json");
+  expect_refused(sample, "config.json: expected a JSON object");
+}
+
+// Not bad input: the run itself cannot go on.
+TEST_F(BadInputTest, ARunThatLeavesTheGridEndsWithItsNumbersAndExitCode1) {
+  const Result result = run(tiny("run", {"--lr", "1e6", "--clip", "0", "--steps", "20",
+                                         "--grid-bits", "28", "--save-every", "1"}));
+  EXPECT_EQ(result.code, 1) << result.output;
+  EXPECT_NE(result.output.find("left the grid's range of +-2^3"), std::string::npos)
+      << result.output;
+  EXPECT_TRUE(fs::exists(path("run") / "checkpoints/step-1")) << result.output;
+}
+
+}  // namespace
+}  // namespace rev::train
