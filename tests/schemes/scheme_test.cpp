@@ -225,7 +225,7 @@ TEST_P(InvertibleTest, EvaluateCallsTheFieldsWhereStepDoes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Schemes, InvertibleTest, ::testing::ValuesIn(kInvertible),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& tested) { return tested.param.name; });
 
 // The papers' formulas, one step, in float64.
 struct OneStep {
