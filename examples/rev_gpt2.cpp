@@ -10,25 +10,23 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
-#include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <limits>
 #include <optional>
 #include <set>
 #include <sstream>
 #include <stdexcept>
 #include <string>
-#include <system_error>
+#include <tuple>
 #include <vector>
 
+#include "command_line.h"
 #include "rev/base/autocast_state.h"
 #include "rev/base/error.h"
 #include "rev/base/memory_stats.h"
@@ -48,9 +46,9 @@
 #include "rev/train/config_file.h"
 #include "rev/train/fingerprint.h"
 #include "rev/train/metrics.h"
-#include "rev/train/nearest_name.h"
 #include "rev/train/peak_memory.h"
 #include "rev/train/progress.h"
+#include "rev/train/run_folder.h"
 #include "rev/train/run_state.h"
 #include "rev/train/stability.h"
 #include "rev/train/stop_signal.h"
@@ -81,12 +79,12 @@ struct TrainOptions {
   int64_t a_seed = 0;
   std::string dtype = "float32", device = "auto";
   int64_t threads = 0;
-  int64_t batch = 16, accumulate = 1, steps = 600;
-  double lr = 2e-3, min_lr = -1;
+  int64_t batch = 16, accumulate = 1, steps = 1200;
+  double lr = -1, min_lr = -1;
   int64_t warmup = -1;
   double weight_decay = 0.1, beta1 = 0.9, beta2 = 0.95, clip = 1, dropout = 0;
   int64_t seed = 0;
-  int64_t eval_every = 100, eval_batches = 20, save_every = 200, keep = 2;
+  int64_t eval_every = 200, eval_batches = 20, save_every = 200, keep = 2;
   std::string metrics;
 };
 
@@ -98,46 +96,6 @@ struct SampleOptions {
   int64_t top_k = 0;
   int64_t seed = 0;
 };
-
-// What an option may be. The description is how --help calls it.
-using Kind = CLI::Validator;
-
-template <class T>
-Kind between(T low, T high, const char* kind, const char* description) {
-  return Kind(
-      [=](std::string& text) {
-        T value{};
-        const char* end = text.data() + text.size();
-        const auto read = std::from_chars(text.data(), end, value);
-        if (read.ec == std::errc() && read.ptr == end && value >= low && value <= high) {
-          return std::string();
-        }
-        const bool bounded = high < std::numeric_limits<T>::max();
-        return fmt::format(
-            "expected {} {}, got {}", kind,
-            bounded ? fmt::format("from {} to {}", low, high) : fmt::format("of at least {}", low),
-            text);
-      },
-      description);
-}
-Kind whole(int64_t low, int64_t high = std::numeric_limits<int64_t>::max()) {
-  return between(low, high, "a whole number", "N");
-}
-Kind number(double low, double high = std::numeric_limits<double>::max()) {
-  return between(low, high, "a number", "X");
-}
-Kind one_of(const std::vector<std::string>& names) {
-  const std::string all = fmt::format("{}", fmt::join(names, "|"));
-  return Kind(
-      [=](std::string& text) {
-        if (std::find(names.begin(), names.end(), text) != names.end()) return std::string();
-        return fmt::format("expected one of {}, got {}", all, text);
-      },
-      all);
-}
-Kind text(const char* description) {
-  return Kind([](std::string&) { return std::string(); }, description);
-}
 
 // Every setting once: its name, where it lies, what it may be, what it means.
 template <class Visit>
@@ -175,7 +133,8 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
   visit("batch", o.batch, whole(1), "sequences in a micro-batch");
   visit("accumulate", o.accumulate, whole(1), "micro-batches in a step");
   visit("steps", o.steps, whole(1), "optimizer steps of the whole run");
-  visit("lr", o.lr, number(0), "highest learning rate");
+  visit("lr", o.lr, number(0),
+        "highest learning rate; unless given, by the preset from 3e-3 (tiny), 6e-4 (gpt2) to 2e-4");
   visit("min-lr", o.min_lr, number(0),
         "learning rate at the end of the cosine; a tenth of --lr unless given");
   visit("warmup", o.warmup, whole(0),
@@ -219,50 +178,6 @@ TrainOptions options_from(const train::Settings& settings, const fs::path& file)
   return o;
 }
 
-// ---- the command line
-
-struct AddTo {
-  CLI::App& app;
-
-  void operator()(const std::string& name, bool& value, const Kind&, const char* help) const {
-    app.add_flag("--" + name + ",!--no-" + name, value, help)
-        ->default_str(value ? "true" : "false");
-  }
-  template <class T>
-  void operator()(const std::string& name, T& value, const Kind& kind, const char* help) const {
-    CLI::Option* option = app.add_option("--" + name, value, help);
-    option->type_name(kind.get_description())->check(kind.description(""))->capture_default_str();
-    // A default that may not be given stands for "not given": nothing to show.
-    if (!kind(option->get_default_str()).empty()) option->default_str("");
-  }
-};
-
-// Reads the command line into what `app`'s options are bound to. False: help was asked for, and
-// printed. Throws c10::Error with one sentence for anything else.
-bool parse(CLI::App& app, int argc, char** argv) {
-  app.allow_extras();  // refused below, with the nearest known name
-  app.get_formatter()->column_width(34);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    return false;
-  } catch (const CLI::ParseError& error) {
-    TORCH_CHECK(false, error.what());
-  }
-  std::vector<std::string> known;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
-  }
-  for (const std::string& extra : app.remaining()) {
-    const std::string name = extra.substr(0, extra.find('='));
-    TORCH_CHECK(name.rfind('-', 0) != 0, "unknown option ", name, "; did you mean ",
-                train::nearest_name(name, known), "?");
-  }
-  TORCH_CHECK(app.remaining().empty(), "unexpected argument ", app.remaining().front());
-  return true;
-}
-
 bool parse_train(int argc, char** argv, TrainOptions& o) {
   CLI::App app("Trains GPT-2 and writes it, its checkpoints and its metrics to DIR.",
                "rev-gpt2 train");
@@ -276,7 +191,7 @@ bool parse_train(int argc, char** argv, TrainOptions& o) {
   return true;
 }
 
-// ---- the parts of a run
+// ---- a run
 
 c10::Device choose_device(const std::string& name) {
   const bool has_cuda = at::hasCUDA();
@@ -288,18 +203,25 @@ std::string absolute(const std::string& path) {
   return fs::absolute(path).lexically_normal().string();
 }
 
+// tiny: found by trial. The others: GPT-3's rates (arXiv 2005.14165, table 2.1) at their sizes.
+double default_lr(const std::string& preset) {
+  if (preset == "tiny") return 3e-3;
+  if (preset == "gpt2") return 6e-4;
+  if (preset == "gpt2-medium") return 3e-4;
+  return preset == "gpt2-large" ? 2.5e-4 : 2e-4;
+}
+
 // Fills in what was not given and depends on other settings.
 void resolve(TrainOptions& o) {
   const models::Gpt2Config sizes = models::Gpt2Config::preset(o.preset);
-  for (const auto& [given, otherwise] : {std::pair{&o.layers, sizes.layers},
-                                         {&o.heads, sizes.heads},
-                                         {&o.channels, sizes.channels},
-                                         {&o.seq, sizes.seq}}) {
-    if (*given == 0) *given = otherwise;
-  }
+  if (o.layers == 0) o.layers = sizes.layers;
+  if (o.heads == 0) o.heads = sizes.heads;
+  if (o.channels == 0) o.channels = sizes.channels;
+  if (o.seq == 0) o.seq = sizes.seq;
   const bool residual = o.scheme == "residual";
   if (o.memory.empty()) o.memory = residual ? "store" : "invert";
   if (o.state.empty()) o.state = residual ? "float32" : "grid";
+  if (o.lr < 0) o.lr = default_lr(o.preset);
   if (o.min_lr < 0) o.min_lr = o.lr / 10;
   if (o.warmup < 0) o.warmup = o.steps / 10;
   TORCH_CHECK(
@@ -314,9 +236,8 @@ void resolve(TrainOptions& o) {
   TORCH_CHECK(o.warmup <= o.steps, "--warmup: ", o.warmup, " is more than the ", o.steps,
               " steps of the run");
   TORCH_CHECK(o.min_lr <= o.lr, "--min-lr: ", o.min_lr, " is above --lr ", o.lr);
-  for (Paths* paths : {&o.data, &o.valid}) {
-    for (std::string& path : *paths) path = absolute(path);
-  }
+  for (std::string& path : o.data) path = absolute(path);
+  for (std::string& path : o.valid) path = absolute(path);
   if (!o.metrics.empty()) o.metrics = absolute(o.metrics);
   o.device = choose_device(o.device).is_cuda() ? "cuda" : "cpu";
   if (o.threads == 0) o.threads = at::get_num_threads();
@@ -353,75 +274,51 @@ Tokens open_data(const TrainOptions& o) {
     return data::open_tokens({paths.begin(), paths.end()},
                              o.vocab == 0 ? std::nullopt : std::optional(o.vocab));
   };
-  const data::TokenSource all =
-      open(o.data.empty() ? Paths{data::torch_headers_dir().string()} : o.data);
-  if (o.valid.empty()) {
-    TORCH_CHECK(o.valid_fraction > 0 && o.valid_fraction < 1,
-                "--valid-fraction: expected a number between 0 and 1, got ", o.valid_fraction);
-    auto [train, valid] = data::split_tokens(all, o.valid_fraction);
-    return {train, valid};
-  }
-  const data::TokenSource valid = open(o.valid);
-  TORCH_CHECK(valid.vocab() == all.vocab(), "--valid has a vocabulary of ", valid.vocab(),
-              ", --data one of ", all.vocab());
-  return {all, valid};
-}
-
-void check_lengths(const Tokens& tokens, int64_t seq) {
-  for (const auto& [name, source] :
-       {std::pair{"training", &tokens.train}, {"validation", &tokens.valid}}) {
-    TORCH_CHECK(source->size() > seq, "the ", name, " data have ", source->size(),
-                " tokens; a sequence of --seq ", seq, " needs at least ", seq + 1);
-  }
-}
-
-// Frequencies of 2^26 tokens are as good as those of all.
-data::NgramEntropy entropies(const Tokens& tokens) {
-  const auto first = [](const data::TokenSource& source) {
-    return source.slice(0, std::min(source.size(), int64_t{1} << 26));
+  const auto check_length = [&](const char* name, const data::TokenSource& tokens) {
+    TORCH_CHECK(tokens.size() > o.seq, "the ", name, " data have ", tokens.size(),
+                " tokens; a sequence of --seq ", o.seq, " needs at least ", o.seq + 1);
   };
-  return data::ngram_entropy(first(tokens.train), first(tokens.valid));
-}
-
-// A run's checkpoint to go on from, or none (step 0): the newest that is whole.
-std::optional<io::Checkpoint> last_checkpoint(const fs::path& out,
-                                              const train::Settings& settings) {
-  const io::FoundCheckpoint found = io::find_latest_checkpoint(out);
-  for (const std::string& sentence : found.refused) std::printf("refused: %s\n", sentence.c_str());
-  if (found.folder.empty()) {
-    TORCH_CHECK(found.refused.empty(), out.string(), ": no checkpoint is whole; remove ",
-                (out / "checkpoints").string(), " to start over");
-    std::printf("no checkpoint in %s yet: starting over\n", out.c_str());
-    return std::nullopt;
+  TORCH_CHECK(o.valid_fraction > 0 && o.valid_fraction < 1,
+              "--valid-fraction: expected a number between 0 and 1, got ", o.valid_fraction);
+  data::TokenSource train =
+      open(o.data.empty() ? Paths{data::torch_headers_dir().string()} : o.data);
+  std::optional<data::TokenSource> valid;
+  if (o.valid.empty()) {
+    std::tie(train, valid) = data::split_tokens(train, o.valid_fraction);
+  } else {
+    valid = open(o.valid);
   }
-  io::Checkpoint checkpoint = io::load_checkpoint(found.folder);
-  train::check_same_settings(train::settings_of(checkpoint, found.folder.string()), settings, kFree,
-                             found.folder.string());
-  std::printf("resuming from %s\n", found.folder.c_str());
-  return checkpoint;
+  TORCH_CHECK(valid->vocab() == train.vocab(), "--valid has a vocabulary of ", valid->vocab(),
+              ", --data one of ", train.vocab());
+  check_length("training", train);
+  check_length("validation", *valid);
+  return {train, *valid};
 }
 
-// Refuses a folder that a new run would write over.
-void check_new_folder(const fs::path& out, const fs::path& metrics) {
-  std::error_code ignored;
-  for (const fs::path& path :
-       {out / "config.json", out / "model.safetensors", out / "checkpoints", metrics}) {
-    TORCH_CHECK(!fs::exists(path, ignored), path.string(),
-                " is there already: --resume goes on with a run, another --out starts one");
+struct Run {
+  TrainOptions options;
+  Tokens tokens;
+  c10::Device device;
+  models::Gpt2 model;
+  optim::AdamW optimizer;
+};
+
+// All parts of a run at its start, made in an order that decides its random numbers.
+Run make_run(TrainOptions o) {
+  at::set_num_threads(static_cast<int>(o.threads));
+  const c10::Device device = choose_device(o.device);
+  if (device.is_cuda()) {  // the same bits from the same run
+    ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
   }
-}
-
-// Weights, gradients' moments and the model itself; one checkpoint more than are kept is there
-// while it is written.
-void check_space(const fs::path& out, const models::Gpt2& model, int64_t keep) {
-  double weights = 0;
-  for (const at::Tensor& p : model->parameters()) weights += static_cast<double>(p.nbytes());
-  const double needed = weights * (3 * static_cast<double>(keep + 1) + 1);
-  std::error_code error;
-  const fs::space_info space = fs::space(out, error);
-  TORCH_CHECK(error || static_cast<double>(space.available) >= needed, out.string(),
-              ": a run with --keep ", keep, " needs ", static_cast<int64_t>(needed / 1e6) + 1,
-              " MB, ", space.available / 1000000, " MB are free");
+  const Tokens tokens = open_data(o);
+  o.vocab = tokens.train.vocab();
+  at::manual_seed(static_cast<uint64_t>(o.seed));
+  models::Gpt2 model(gpt2_config(o));
+  model->to(device, o.state == "float64" ? at::kDouble : at::kFloat);
+  return {
+      o, tokens, device, model,
+      optim::AdamW(optim::decay_matrices(model->state_dict(), o.weight_decay), {o.beta1, o.beta2})};
 }
 
 // ---- training
@@ -431,42 +328,35 @@ struct RunFailed : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-struct Run {
-  TrainOptions options;
-  models::Gpt2 model;
-  base::AutocastState precision;
-  c10::Device device = c10::kCPU;
-
-  at::Tensor loss(const data::Batch& batch) {
-    const base::AutocastGuard cast(precision);
-    return model->loss(batch.inputs.to(device), batch.targets.to(device));
-  }
-};
+// Mean loss, nats a token.
+at::Tensor loss(Run& run, const data::Batch& batch) {
+  const base::AutocastGuard cast({run.device.type(), run.options.dtype == "bfloat16"});
+  return run.model->loss(batch.inputs.to(run.device), batch.targets.to(run.device));
+}
 
 // The mean loss of a step's micro-batches; their gradients are added to the parameters'.
-double forward_backward(Run& run, const data::TokenSource& tokens, int64_t step) {
+double forward_backward(Run& run, int64_t step) {
   const TrainOptions& o = run.options;
+  const auto seed = static_cast<uint64_t>(o.seed);
   double sum = 0;
   for (int64_t micro = 0; micro < o.accumulate; ++micro) {
-    const at::Tensor loss =
-        run.loss(data::random_batch(tokens, o.batch, o.seq,
-                                    {static_cast<uint64_t>(o.seed), step, micro})) /
-        o.accumulate;
-    loss.backward();
-    sum += loss.item<double>();
+    const data::Batch batch =
+        data::random_batch(run.tokens.train, o.batch, o.seq, {seed, step, micro});
+    const at::Tensor part = loss(run, batch) / o.accumulate;
+    part.backward();
+    sum += part.item<double>();
   }
   return sum;
 }
 
-// The same from no gradients. RevFFN inverts its attention by a fixed point; a layer that has left
+// The same, from no gradients. RevFFN inverts its attention by a fixed point; a layer that has left
 // contraction keeps its input from then on, and the step is repeated with the same random numbers.
-double forward_backward_surely(Run& run, optim::AdamW& optimizer, const data::TokenSource& tokens,
-                               int64_t step, train::Progress& progress) {
+double forward_backward_surely(Run& run, int64_t step, train::Progress& progress) {
   const base::RngState before = base::RngState::capture(run.device);
   for (;;) {
-    optimizer.zero_grad();
+    run.optimizer.zero_grad();
     try {
-      return forward_backward(run, tokens, step);
+      return forward_backward(run, step);
     } catch (const base::NotInvertible& error) {
       if (run.options.scheme != "revffn") throw;
       progress.say(fmt::format("step {}: {}; it is checkpointed from now on, the step is repeated",
@@ -480,15 +370,14 @@ double forward_backward_surely(Run& run, optim::AdamW& optimizer, const data::To
 
 void check_step(const train::StepMetrics& m, const engine::Report& report, int64_t grid_bits) {
   if (report.saturated) {
+    const std::string where = report.saturated_layer < 0
+                                  ? "the input"
+                                  : fmt::format("the state after layer {}", report.saturated_layer);
     throw RunFailed(
-        fmt::format("step {}: {} left the grid's range of +-2^{} in stream {}, or is not a number; "
+        fmt::format("step {}: {}, stream {}, left the grid's range of +-2^{} or is not a number; "
                     "lower --lr, or "
                     "--grid-bits for a wider range",
-                    m.step,
-                    report.saturated_layer < 0
-                        ? std::string("the input")
-                        : fmt::format("the state after layer {}", report.saturated_layer),
-                    31 - grid_bits, report.saturated_stream));
+                    m.step, where, report.saturated_stream, 31 - grid_bits));
   }
   if (!std::isfinite(m.loss) || !std::isfinite(m.grad_norm)) {
     throw RunFailed(fmt::format("step {}: the loss is {} and its gradient's norm {}; lower --lr",
@@ -496,57 +385,51 @@ void check_step(const train::StepMetrics& m, const engine::Report& report, int64
   }
 }
 
-// Mean loss a token over batches of windows, spread evenly over the data.
-double evaluate(Run& run, const data::TokenSource& tokens) {
+// Mean loss over --eval-batches batches of windows, spread evenly over the validation data.
+double validate(Run& run) {
   const TrainOptions& o = run.options;
   const at::NoGradGuard no_graph;
-  const int64_t n_windows = data::count_windows(tokens, o.seq);
+  const int64_t n_windows = data::count_windows(run.tokens.valid, o.seq);
   const int64_t n_batches = std::min(o.eval_batches, (n_windows + o.batch - 1) / o.batch);
+  const int64_t stride = std::max(o.batch, n_windows / n_batches);
   double sum = 0;
   int64_t n = 0;
   for (int64_t i = 0; i < n_batches; ++i) {
-    const data::Batch batch =
-        data::sequential_batch(tokens, i * n_windows / n_batches, o.batch, o.seq);
-    sum += run.loss(batch).item<double>() * static_cast<double>(batch.inputs.size(0));
+    const data::Batch batch = data::sequential_batch(run.tokens.valid, i * stride, o.batch, o.seq);
+    sum += loss(run, batch).item<double>() * static_cast<double>(batch.inputs.size(0));
     n += batch.inputs.size(0);
   }
   return sum / static_cast<double>(n);
 }
 
 // Warns of each layer once, when its Jacobian leaves the band in which its scheme can be stable.
-void warn_of_instability(Run& run, const data::TokenSource& tokens, int64_t step,
-                         std::set<int64_t>& warned, train::Progress& progress) {
-  const data::Batch window = data::sequential_batch(tokens, 0, 1, run.options.seq);
+void warn_of_instability(Run& run, int64_t step, std::set<int64_t>& warned,
+                         train::Progress& progress) {
+  const data::Batch window = data::sequential_batch(run.tokens.valid, 0, 1, run.options.seq);
+  std::string layers;
   for (const train::LayerJacobian& j :
        train::unstable_layers(run.model, window.inputs.to(run.device))) {
     if (!warned.insert(j.layer).second) continue;
-    progress.say(
-        fmt::format("warning: step {}: the Jacobian of layer {} has norm {:.3g}, above {:.3g}: "
-                    "from there on {} "
-                    "may amplify a direction from layer to layer",
-                    step, j.layer, j.norm, j.limit, run.options.scheme));
+    layers += fmt::format("{} layer {} has {:.3g}, the limit is {:.3g}", layers.empty() ? "" : ";",
+                          j.layer, j.norm, j.limit);
   }
+  if (layers.empty()) return;
+  progress.say(
+      fmt::format("warning: step {}: Jacobian norms with which {} may amplify from layer to "
+                  "layer:{}",
+                  step, run.options.scheme, layers));
 }
 
-std::string duration(double seconds) {
-  const auto s = static_cast<int64_t>(seconds + 0.5);
-  if (s < 60) return fmt::format("{} s", s);
-  if (s < 3600) return fmt::format("{} min {:02} s", s / 60, s % 60);
-  return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
+// Frequencies of 2^26 tokens are as good as those of all.
+data::NgramEntropy entropies(const Tokens& tokens) {
+  const auto first = [](const data::TokenSource& source) {
+    return source.slice(0, std::min(source.size(), int64_t{1} << 26));
+  };
+  return data::ngram_entropy(first(tokens.train), first(tokens.valid));
 }
 
-void print_settings(const train::Settings& settings) {
-  std::string line = "settings:";
-  for (const auto& [name, value] : settings) {
-    const std::string item = name + " " + train::to_text(value);
-    if (line.size() + item.size() > 98) {
-      std::printf("%s\n", line.c_str());
-      line = " ";
-    }
-    line += " " + item + ";";
-  }
-  line.back() = '\n';
-  std::fputs(line.c_str(), stdout);
+double seconds_since(Clock::time_point then) {
+  return std::chrono::duration<double>(Clock::now() - then).count();
 }
 
 int train_gpt2(int argc, char** argv) {
@@ -562,115 +445,110 @@ int train_gpt2(int argc, char** argv) {
   const train::StopSignal stop;
   resolve(o);
   const fs::path metrics_file = o.metrics.empty() ? out / "metrics.jsonl" : fs::path(o.metrics);
-  if (!o.resume) check_new_folder(out, metrics_file);
-
-  const c10::Device device = choose_device(o.device);
-  if (device.is_cuda()) {  // the same bits from the same run
-    ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
-    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  if (!o.resume) {
+    train::check_new(
+        {out / "config.json", out / "model.safetensors", out / "checkpoints", metrics_file});
   }
-  at::set_num_threads(static_cast<int>(o.threads));
-
-  const Tokens tokens = open_data(o);
-  check_lengths(tokens, o.seq);
-  o.vocab = tokens.train.vocab();
-  train::Settings settings = settings_of(o);
-  settings["train-data"] = train::fingerprint(tokens.train);
-  settings["valid-data"] = train::fingerprint(tokens.valid);
-
-  at::manual_seed(static_cast<uint64_t>(o.seed));
-  Run run{o, models::Gpt2(gpt2_config(o)), {device.type(), o.dtype == "bfloat16"}, device};
-  run.model->to(device, o.state == "float64" ? at::kDouble : at::kFloat);
-  optim::AdamW optimizer(optim::decay_matrices(run.model->state_dict(), o.weight_decay),
-                         {o.beta1, o.beta2});
-  const train::RunState state{run.model, &optimizer, device};
-  int64_t start = 0;
+  Run run = make_run(o);
+  train::Settings settings = settings_of(run.options);
+  settings["train-data"] = train::fingerprint(run.tokens.train);
+  settings["valid-data"] = train::fingerprint(run.tokens.valid);
+  const train::RunState state{run.model, &run.optimizer, run.device};
+  train::Progress progress(stdout);
+  int64_t done = 0;
   if (o.resume) {
     train::check_same_settings(saved.run, settings, kFree, (out / "config.json").string());
-    if (const auto checkpoint = last_checkpoint(out, settings)) {
+    const auto checkpoint =
+        train::find_start(out, settings, kFree, [&](const auto& line) { progress.say(line); });
+    if (checkpoint) {
       train::restore_checkpoint(*checkpoint, state);
-      start = checkpoint->step;
+      done = checkpoint->step;
     }
   }
 
   // All is known to be in order: from here on the run's folder is written.
+  int64_t n_parameters = 0, n_bytes = 0;
+  for (const at::Tensor& p : run.model->parameters()) {
+    n_parameters += p.numel();
+    n_bytes += static_cast<int64_t>(p.nbytes());
+  }
   io::create_folders(out);
-  check_space(out, run.model, o.keep);
+  // The model; weights and two moments of those that are kept and of the one that is being written.
+  train::check_space(out, n_bytes * (1 + 3 * (o.resume ? 1 : o.keep + 1)));
   train::write_config(out / "config.json", {models::hf_config(run.model->config()), settings});
-  train::MetricsFile metrics(metrics_file, start);
-  const auto save = [&](int64_t step) {
-    io::save_checkpoint(out, train::take_checkpoint(state, step, settings));
+  train::MetricsFile metrics(metrics_file, done);
+  const auto save = [&] {
+    io::save_checkpoint(out, train::take_checkpoint(state, done, settings));
     io::prune_checkpoints(out, o.keep);
   };
 
-  print_settings(settings);
-  int64_t n_parameters = 0;
-  for (const at::Tensor& p : run.model->parameters()) n_parameters += p.numel();
-  const data::NgramEntropy entropy = entropies(tokens);
-  std::printf("%lld parameters; %s\n", static_cast<long long>(n_parameters),
-              fmt::format("entropy of the validation text: {:.3f} nats a token for who knows how "
-                          "frequent tokens are, {:.3f} for who knows the one before",
-                          entropy.unigram, entropy.bigram)
-                  .c_str());
-  train::Progress progress(stdout);
+  const data::NgramEntropy entropy = entropies(run.tokens);
+  progress.say(train::list_settings(settings));
+  progress.say(fmt::format("{} parameters", n_parameters));
+  if (run.tokens.train.skipped_files() > 0) {
+    progress.say(
+        fmt::format("{} files are not text and were left out", run.tokens.train.skipped_files()));
+  }
+  progress.say(
+      fmt::format("entropy of the validation data, nats a token: unigram {:.3f}, bigram {:.3f}",
+                  entropy.unigram, entropy.bigram));
 
   const optim::Schedule schedule{o.lr, o.min_lr, o.warmup, o.steps};
   const double max_norm = o.clip > 0 ? o.clip : std::numeric_limits<double>::infinity();
+  const auto tokens_per_step = static_cast<double>(o.batch * o.accumulate * o.seq);
   const auto began = Clock::now();
-  const auto seconds_since = [](Clock::time_point then) {
-    return std::chrono::duration<double>(Clock::now() - then).count();
-  };
+  const int64_t start = done;
   std::set<int64_t> warned;
   std::optional<double> valid_loss;
-  int64_t done = start, n_saved = -1;
+  bool saved_this_step = false;
   while (done < o.steps && !stop.requested()) {
     const auto step_began = Clock::now();
-    train::reset_peak(device);
+    train::reset_peak(run.device);
     train::StepMetrics m;
     m.step = done + 1;
     m.lr = schedule(done);
-    m.loss = forward_backward_surely(run, optimizer, tokens.train, done, progress);
-    m.grad_norm = optim::clip_grad_norm(optimizer.parameters(), max_norm);
+    m.loss = forward_backward_surely(run, done, progress);
+    m.grad_norm = optim::clip_grad_norm(run.optimizer.parameters(), max_norm);
     const engine::Report report = run.model->stack().take_report();
     check_step(m, report, o.grid_bits);
-    optimizer.step(m.lr);
+    run.optimizer.step(m.lr);
     done = m.step;
 
     m.drift = report.rows_differing;
-    m.peak_mib = train::peak_mib(device);
-    m.tokens_per_s =
-        static_cast<double>(o.batch * o.accumulate * o.seq) / seconds_since(step_began);
+    m.peak_mib = train::peak_mib(run.device);
+    m.tokens_per_s = tokens_per_step / seconds_since(step_began);
     if (done == o.steps || (o.eval_every > 0 && done % o.eval_every == 0)) {
       run.model->eval();
-      m.valid_loss = valid_loss = evaluate(run, tokens.valid);
-      warn_of_instability(run, tokens.valid, done, warned, progress);
+      m.valid_loss = valid_loss = validate(run);
+      warn_of_instability(run, done, warned, progress);
       run.model->train();
     }
     metrics.write(m);
+    const double left = seconds_since(began) / static_cast<double>(done - start) *
+                        static_cast<double>(o.steps - done);
     progress.update(fmt::format(
-        "step {}/{}  loss {:.3f}{}  lr {:.2e}  {:.0f} tokens/s  peak {:.0f} MiB  drift {}  {} left",
+        "step {}/{}  loss {:.3f}{}  lr {:.1e}  {:.0f} tokens/s  {:.0f} MiB  drift {}  {} left",
         done, o.steps, m.loss, valid_loss ? fmt::format("  valid {:.3f}", *valid_loss) : "", m.lr,
-        m.tokens_per_s, m.peak_mib, m.drift,
-        duration(seconds_since(began) / static_cast<double>(done - start) *
-                 static_cast<double>(o.steps - done))));
-    if (o.save_every > 0 && done % o.save_every == 0) save(n_saved = done);
+        m.tokens_per_s, m.peak_mib, m.drift, train::duration(left)));
+    saved_this_step = o.save_every > 0 && done % o.save_every == 0;
+    if (saved_this_step) save();
   }
 
-  if (n_saved != done) save(done);
+  if (!saved_this_step) save();
   io::save_safetensors(out / "model.safetensors", run.model->state_dict(), {{"format", "pt"}});
   if (done < o.steps) {
-    progress.say(
-        fmt::format("stopped by a signal after step {} and saved; --resume goes on", done));
+    progress.say(fmt::format("stopped after step {} and saved; --resume goes on", done));
     return 0;
   }
   if (!valid_loss) {  // nothing was left to do
     run.model->eval();
-    valid_loss = evaluate(run, tokens.valid);
+    valid_loss = validate(run);
   }
-  progress.say(fmt::format(
-      "{} steps in {}; validation loss {:.3f} nats a token, the text's own entropies: {:.3f} "
-      "unigram, {:.3f} bigram",
-      done - start, duration(seconds_since(began)), *valid_loss, entropy.unigram, entropy.bigram));
+  progress.say(
+      fmt::format("{} steps in {}; validation loss {:.3f} nats a token (unigram entropy "
+                  "{:.3f}, bigram {:.3f})",
+                  done - start, train::duration(seconds_since(began)), *valid_loss, entropy.unigram,
+                  entropy.bigram));
   return 0;
 }
 

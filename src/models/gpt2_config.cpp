@@ -14,7 +14,7 @@ Gpt2Config Gpt2Config::preset(const std::string& name) {
     const char* name;
     int64_t layers, heads, channels, seq, vocab;
   };
-  static constexpr Row kRows[] = {{"tiny", 4, 4, 128, 128, 256},
+  static constexpr Row kRows[] = {{"tiny", 4, 4, 128, 64, 256},
                                   {"gpt2", 12, 12, 768, 1024, 50257},
                                   {"gpt2-medium", 24, 16, 1024, 1024, 50257},
                                   {"gpt2-large", 36, 20, 1280, 1024, 50257},

@@ -77,6 +77,21 @@ std::string to_text(const HfValue& value) {
   return to_json_value(value).dump();
 }
 
+std::string list_settings(const Settings& settings) {
+  constexpr size_t kWidth = 100;
+  std::string text, line = "settings:";
+  for (const auto& [name, value] : settings) {
+    const std::string item = " " + name + " " + to_text(value) + ";";
+    if (line.size() + item.size() > kWidth) {
+      text += line + "\n";
+      line.assign(1, ' ');
+    }
+    line += item;
+  }
+  line.back() = '.';
+  return text + line;
+}
+
 std::string to_json(const Settings& settings) { return to_object(settings).dump(2) + "\n"; }
 
 Settings from_json(const std::string& text, const std::string& where) {

@@ -1,8 +1,28 @@
 #include "rev/train/progress.h"
 
+#include <cstdint>
+#include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace rev::train {
+namespace {
+
+// What fits on a line of the terminal, so that it can be rewritten.
+std::string cut(const std::string& text, std::FILE* terminal) {
+  winsize size{};
+  if (::ioctl(::fileno(terminal), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return text;
+  return text.substr(0, size.ws_col - 1u);
+}
+
+}  // namespace
+
+std::string duration(double seconds) {
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  if (s < 60) return fmt::format("{} s", s);
+  if (s < 3600) return fmt::format("{} min {:02} s", s / 60, s % 60);
+  return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
+}
 
 Progress::Progress(std::FILE* out, double interval)
     : out_(out),
@@ -26,7 +46,7 @@ void Progress::update(const std::string& text) {
   if (now < next_) return;
   next_ = now + std::chrono::duration_cast<Clock::duration>(interval_);
   clear();
-  std::fputs(text.c_str(), out_);
+  std::fputs((terminal_ ? cut(text, out_) : text).c_str(), out_);
   if (!terminal_) std::fputc('\n', out_);
   open_ = terminal_;
   std::fflush(out_);

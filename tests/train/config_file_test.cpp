@@ -55,5 +55,12 @@ TEST(ConfigFileTest, SaysSettingsAsAPersonWould) {
   EXPECT_EQ(to_text(std::vector<std::string>{"a", "b"}), "a b");
 }
 
+TEST(ConfigFileTest, ListsSettingsInShortLines) {
+  EXPECT_EQ(list_settings({{"h", 0.5}, {"steps", int64_t{5}}}), "settings: h 0.5; steps 5.");
+  const std::string text =
+      list_settings({{"a", std::string(60, 'a')}, {"b", std::string(60, 'b')}});
+  EXPECT_EQ(text, "settings: a " + std::string(60, 'a') + ";\n  b " + std::string(60, 'b') + ".");
+}
+
 }  // namespace
 }  // namespace rev::train

@@ -35,7 +35,7 @@ struct Gpt2Config {
   engine::Memory memory =
       engine::Memory::Invert;  ///< of every layer, see `engine::Stack::set_memory`
 
-  /// The sizes named tiny (4 layers of 128 channels, 4 heads, 128 bytes), gpt2 (124M parameters),
+  /// The sizes named tiny (4 layers of 128 channels, 4 heads, 64 bytes), gpt2 (124M parameters),
   /// gpt2-medium (355M), gpt2-large (774M) or gpt2-xl (1558M). Throws c10::Error for another name.
   static Gpt2Config preset(const std::string& name);
 };

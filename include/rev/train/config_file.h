@@ -17,6 +17,9 @@ using Settings = std::map<std::string, models::HfValue>;
 /// One setting as a person would write it.
 std::string to_text(const models::HfValue& value);
 
+/// All settings for a person, in lines of at most 100 letters.
+std::string list_settings(const Settings& settings);
+
 /// Settings as a JSON object, and back. Throws c10::Error naming `where` for text that is not one.
 std::string to_json(const Settings& settings);
 Settings from_json(const std::string& text, const std::string& where);

@@ -6,6 +6,9 @@
 
 namespace rev::train {
 
+/// Seconds as a person would say them: "42 s", "3 min 05 s", "2 h 10 min".
+std::string duration(double seconds);
+
 /// What a run shows while it goes on: on a terminal one line that is rewritten in place, elsewhere
 /// (a log) a plain line now and then.
 class Progress {
@@ -16,7 +19,7 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  /// Where the run stands; often not shown.
+  /// Where the run stands; often not shown, and cut to the width of a terminal.
   void update(const std::string& text);
 
   /// A line that stays.

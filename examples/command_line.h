@@ -1,0 +1,104 @@
+// Options as the programs here take them: each with its unit and default in --help, and one
+// sentence for what is wrong.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <c10/util/Exception.h>
+#include <charconv>
+#include <cstdint>
+#include <cstdio>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <limits>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "rev/train/nearest_name.h"
+
+/// What an option may be. Its description is what --help calls it.
+using Kind = CLI::Validator;
+
+template <class T>
+Kind between(T low, T high, const char* kind, const char* description) {
+  const auto check = [=](std::string& text) -> std::string {
+    T value{};
+    const char* end = text.data() + text.size();
+    const auto read = std::from_chars(text.data(), end, value);
+    if (read.ec == std::errc() && read.ptr == end && value >= low && value <= high) {
+      text = fmt::format("{}", value);  // CLI11 would read 010 as 8
+      return "";
+    }
+    const bool bounded = high < std::numeric_limits<T>::max();
+    const std::string range =
+        bounded ? fmt::format("from {} to {}", low, high) : fmt::format("of at least {}", low);
+    return fmt::format("expected {} {}, got {}", kind, range, text);
+  };
+  return Kind(check, description);
+}
+
+inline Kind whole(int64_t low, int64_t high = std::numeric_limits<int64_t>::max()) {
+  return between(low, high, "a whole number", "N");
+}
+
+inline Kind number(double low, double high = std::numeric_limits<double>::max()) {
+  return between(low, high, "a number", "X");
+}
+
+inline Kind one_of(const std::vector<std::string>& names) {
+  const std::string all = fmt::format("{}", fmt::join(names, "|"));
+  const auto check = [=](const std::string& text) -> std::string {
+    if (std::find(names.begin(), names.end(), text) != names.end()) return "";
+    return fmt::format("expected one of {}, got {}", all, text);
+  };
+  return Kind(check, all);
+}
+
+inline Kind text(const char* description) {
+  return Kind([](const std::string&) { return std::string(); }, description);
+}
+
+/// Adds options to a command: --NAME for a variable, --NAME and --no-NAME for a bool.
+struct AddTo {
+  CLI::App& app;
+
+  void operator()(const std::string& name, bool& value, const Kind&, const char* help) const {
+    app.add_flag("--" + name + ",!--no-" + name, value, help)
+        ->default_str(value ? "true" : "false");
+  }
+
+  template <class T>
+  void operator()(const std::string& name, T& value, const Kind& kind, const char* help) const {
+    CLI::Option* option = app.add_option("--" + name, value, help);
+    option->type_name(kind.get_description())->check(kind.description(""))->capture_default_str();
+    // A default that may not be given stands for "not given": nothing to show.
+    if (!kind(option->get_default_str()).empty()) option->default_str("");
+  }
+};
+
+/// Reads a command's line, argv[0] its name, into the variables of its options. False: help was
+/// asked for, and printed. Throws c10::Error with one sentence for whatever is wrong.
+inline bool parse(CLI::App& app, int argc, char** argv) {
+  app.allow_extras();  // refused below, with the nearest known name
+  app.get_formatter()->column_width(34);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return false;
+  } catch (const CLI::ParseError& error) {
+    TORCH_CHECK(false, error.what());
+  }
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  for (const std::string& extra : app.remaining()) {
+    const std::string name = extra.substr(0, extra.find('='));
+    TORCH_CHECK(name.rfind('-', 0) != 0, "unknown option ", name, "; did you mean ",
+                rev::train::nearest_name(name, known), "?");
+  }
+  TORCH_CHECK(app.remaining().empty(), "unexpected argument ", app.remaining().front());
+  return true;
+}

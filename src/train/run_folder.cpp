@@ -1,0 +1,48 @@
+#include "rev/train/run_folder.h"
+
+#include <c10/util/Exception.h>
+#include <system_error>
+
+#include "rev/train/run_state.h"
+
+namespace rev::train {
+
+namespace fs = std::filesystem;
+
+void check_new(const std::vector<fs::path>& paths) {
+  std::error_code ignored;
+  for (const fs::path& path : paths) {
+    TORCH_CHECK(!fs::exists(path, ignored), path.string(),
+                " is there already: --resume goes on with a run, another --out starts one");
+  }
+}
+
+void check_space(const fs::path& folder, int64_t bytes) {
+  constexpr int64_t kMega = 1000000;
+  std::error_code error;
+  const fs::space_info space = fs::space(folder, error);
+  if (error) return;  // a file system that cannot tell
+  const auto available = static_cast<int64_t>(space.available);
+  TORCH_CHECK(available >= bytes, folder.string(), ": the run needs ", (bytes + kMega - 1) / kMega,
+              " MB, ", available / kMega, " MB are free");
+}
+
+std::optional<io::Checkpoint> find_start(const fs::path& run, const Settings& settings,
+                                         const std::set<std::string>& free,
+                                         const std::function<void(const std::string&)>& say) {
+  const io::FoundCheckpoint found = io::find_latest_checkpoint(run);
+  for (const std::string& sentence : found.refused) say("refused: " + sentence);
+  const std::string folder = found.folder.string();
+  if (folder.empty()) {
+    TORCH_CHECK(found.refused.empty(), run.string(), ": no checkpoint is whole; remove ",
+                (run / "checkpoints").string(), " to start over");
+    say("no checkpoint in " + run.string() + " yet: starting over");
+    return std::nullopt;
+  }
+  io::Checkpoint checkpoint = io::load_checkpoint(found.folder);
+  check_same_settings(settings_of(checkpoint, folder), settings, free, folder);
+  say("going on from " + folder);
+  return checkpoint;
+}
+
+}  // namespace rev::train
