@@ -25,8 +25,9 @@ at::ScalarType product_dtype(const Tensor& x) {
   return cast ? at::autocast::get_autocast_dtype(device) : x.scalar_type();
 }
 
-// dlogits = (softmax(logits) - onehot(target)) / n, so the gradients are those of a loss of
-// weight 1.
+// What is saved are the gradients of the sum over tokens, from dlogits = softmax(logits) -
+// onehot(target), whose values suit any dtype; backward divides by the number of tokens, which
+// float16 products of smaller values would not survive.
 struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
                         const Tensor& targets, int64_t chunk, bool want_x, bool want_weight) {
@@ -35,7 +36,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     const Tensor w = weight.to(dtype);
     const Tensor counts = targets.ne(kIgnoreIndex);                                   // [N]
     const Tensor share = counts.sum().clamp_min(1).to(sum_dtype).reciprocal();        // 1 / n
-    const Tensor row_share = counts.to(sum_dtype).mul_(share).unsqueeze(1);           // [N,1]
+    const Tensor kept = counts.to(sum_dtype).unsqueeze(1);                            // [N,1]
     const Tensor target = targets.masked_fill(counts.logical_not(), 0).unsqueeze(1);  // [N,1]
 
     Tensor loss = at::zeros({}, x.options().dtype(sum_dtype));
@@ -44,27 +45,28 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     for (int64_t begin = 0; begin < x.size(0); begin += chunk) {
       const int64_t n = std::min(chunk, x.size(0) - begin);
       const Tensor xc = x.narrow(0, begin, n).to(dtype);
-      const Tensor tc = target.narrow(0, begin, n), sc = row_share.narrow(0, begin, n);
+      const Tensor tc = target.narrow(0, begin, n), kc = kept.narrow(0, begin, n);
       Tensor p = at::log_softmax(at::mm(xc, w.t()).to(sum_dtype), 1);  // [n,V]
-      loss.sub_(p.gather(1, tc).mul_(sc).sum());
+      loss.sub_(p.gather(1, tc).mul_(kc).sum());
       if (!want_x && !want_weight) continue;
 
-      p.exp_().mul_(sc).scatter_add_(1, tc, -sc);
+      p.exp_().mul_(kc).scatter_add_(1, tc, -kc);
       const Tensor dlogits = p.to(dtype);
       if (want_x) grad_x.narrow(0, begin, n).copy_(at::mm(dlogits, w));
       if (want_weight) grad_w.add_(at::mm(dlogits.t(), xc));
     }
-    ctx->save_for_backward({grad_x, grad_w});
-    return loss;
+    ctx->save_for_backward({grad_x, grad_w, share});
+    return loss.mul_(share);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     TORCH_CHECK(!at::GradMode::is_enabled(),
                 "linear_cross_entropy: a second derivative is not supported");
     const variable_list saved = ctx->get_saved_variables();
+    const Tensor factor = grads[0] * saved[2];
     variable_list out(6);
-    for (size_t i = 0; i < saved.size(); ++i) {
-      if (saved[i].defined()) out[i] = saved[i] * grads[0].to(saved[i].scalar_type());
+    for (size_t i = 0; i < 2; ++i) {
+      if (saved[i].defined()) out[i] = saved[i] * factor;
     }
     return out;
   }

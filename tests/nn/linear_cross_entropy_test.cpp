@@ -42,25 +42,29 @@ TEST(LinearCrossEntropyTest, GradientsAreThoseOfDifferences) {
   EXPECT_LT(support::gradient_error(f, {x, w}), support::kGradientTolerance);
 }
 
-TEST(LinearCrossEntropyTest, Bfloat16ProductsKeepAFloat32Loss) {
+TEST(LinearCrossEntropyTest, ProductsOf16BitsKeepAFloat32LossAndItsGradients) {
+  // So many tokens that gradients divided by their number would be below float16's range.
   torch::manual_seed(19);
-  const Tensor x = leaf({64, 32}, at::kFloat), w = leaf({50, 32}, at::kFloat, 0.2);
-  const Tensor targets = torch::randint(50, {64});
+  const Tensor x = leaf({8192, 32}, at::kFloat), w = leaf({50, 32}, at::kFloat, 0.2);
+  const Tensor targets = torch::randint(50, {8192});
   const Tensor expected = plain(x, w, targets);
   const auto grads = torch::autograd::grad({expected}, {x, w});
-  const base::AutocastGuard autocast({c10::kCPU, true, at::kBFloat16});
-  const Tensor loss = linear_cross_entropy(x, w, targets, 24);
-  const auto ours = torch::autograd::grad({loss}, {x, w});
-  EXPECT_EQ(loss.scalar_type(), at::kFloat);
-  EXPECT_EQ(ours[0].scalar_type(), at::kFloat);
-  EXPECT_EQ(ours[1].scalar_type(), at::kFloat);
-  // Logits of size 1 to 4 off by 2^-9 of themselves; the mean of 64 of them by less than one of
-  // them.
-  EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 4 * std::pow(2.0, -9));
-  // Softmax off by at most its exponent's error of 4 * 2^-9, operands and result by 2^-9 each.
-  for (size_t i = 0; i < 2; ++i) {
-    EXPECT_LT((ours[i] - grads[i]).norm().item<double>(),
-              8 * std::pow(2.0, -9) * grads[i].norm().item<double>());
+  for (const auto& [dtype, rounding] :
+       {std::pair{at::kBFloat16, 0x1p-8}, std::pair{at::kHalf, 0x1p-11}}) {
+    const base::AutocastGuard autocast({c10::kCPU, true, dtype});
+    const Tensor loss = linear_cross_entropy(x, w, targets, 1000);
+    const auto ours = torch::autograd::grad({loss}, {x, w});
+    EXPECT_EQ(loss.scalar_type(), at::kFloat);
+    EXPECT_EQ(ours[0].scalar_type(), at::kFloat);
+    EXPECT_EQ(ours[1].scalar_type(), at::kFloat);
+    // Logits of size 1 to 4 off by `rounding` of themselves; the mean of all by less than one.
+    EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 4 * rounding);
+    // Softmax off by at most its exponent's error of 4 roundings, operands and result by one each.
+    for (size_t i = 0; i < 2; ++i) {
+      EXPECT_LT((ours[i] - grads[i]).norm().item<double>(),
+                8 * rounding * grads[i].norm().item<double>())
+          << dtype;
+    }
   }
 }
 
