@@ -18,7 +18,8 @@ struct ExactOptions {
 };
 
 /// For each scheme, on the grid and with float32 states: rows that are not rebuilt bit for bit, and
-/// how far the rebuilt input lies from the input.
+/// how far the rebuilt input lies from the input. Throws std::runtime_error where a row on the grid
+/// is not exact.
 Table exact(const ExactOptions& options);
 
 struct MemoryOptions {

@@ -78,8 +78,7 @@ Table exact(const ExactOptions& options) {
 
     for (const auto dtype : {at::kInt, at::kFloat}) {
       const auto scheme = scheme_of(name, options.depth);
-      const schemes::StateOptions state{dtype, 16};
-      scheme->prepare(options.depth, state);
+      const schemes::StateOptions state = scheme->plan(options.depth, {dtype, 16});
       State s = scheme->begin(x, state);
       const Tensor start = kernels::decode(s.p, 16).clone();
       std::vector<Witness> left(static_cast<size_t>(options.depth));
@@ -103,7 +102,12 @@ Table exact(const ExactOptions& options) {
         const Tensor off = kernels::decode(s.p, 16) - start;
         worst = fmt::format("{:.3g}", off.abs().max().item<double>());
       } catch (const base::NotInvertible& error) {
+        if (dtype == at::kInt) throw;
         worst = fmt::format("not invertible at layer {}", error.layer());
+      }
+      if (dtype == at::kInt && differing != 0) {
+        throw std::runtime_error(
+            fmt::format("exact: {}: {} of {} rows differ on the grid", name, differing, checked));
       }
       table.rows.push_back({name, dtype == at::kInt ? "grid" : "float32",
                             std::to_string(options.depth), std::to_string(checked),

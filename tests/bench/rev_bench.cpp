@@ -1,89 +1,124 @@
 // rev-bench: the tables behind README's numbers.
-#include <CLI/CLI.hpp>
-#include <fstream>
-#include <iostream>
+//
+//   rev-bench exact     are states rebuilt bit for bit, on the grid and as float32?
+//   rev-bench memory    peak bytes of forward and backward against depth
+//   rev-bench step      time of a training step: ratios between policies and states
 #include <torch/torch.h>
 
 #include "bench/commands.h"
+#include "command_line.h"
+#include "rev/io/file.h"
 
 namespace {
 
-void write(const std::string& path, const std::string& text) {
-  if (path.empty()) return;
-  std::ofstream file(path);
-  file << text;
-  file.close();
-  TORCH_CHECK(file.good(), "cannot write ", path);
+using namespace rev;
+
+const std::vector<std::string> kSchemes = {"midpoint", "midpoint-a", "leapfrog", "hamiltonian",
+                                           "revffn"};
+
+// What every table takes, and where it goes.
+struct Output {
+  int64_t threads = at::get_num_threads();
+  std::string tsv, svg;
+
+  void add_to(const AddTo& add) {
+    add("threads", threads, whole(1), "CPU threads");
+    add("tsv", tsv, text("FILE"), "also written to FILE, tab separated");
+  }
+
+  void write(const bench::Table& table, const std::vector<bench::Series>& lines = {}) const {
+    std::fputs(table.text().c_str(), stdout);
+    if (!tsv.empty()) io::write_file_atomically(tsv, table.tsv());
+    if (svg.empty()) return;
+    io::write_file_atomically(
+        svg, bench::log_log_svg("Peak of forward and backward above weights and gradients",
+                                "layers", "MiB", lines));
+  }
+};
+
+int exact(int argc, char** argv) {
+  bench::ExactOptions o{kSchemes};
+  Output out;
+  CLI::App app("Are states rebuilt bit for bit, on the grid and as float32?", "rev-bench exact");
+  const AddTo add{app};
+  add("schemes", o.schemes, one_of(kSchemes), "schemes; all unless given");
+  add("depth", o.depth, whole(1), "layers");
+  add("channels", o.channels, whole(2), "C");
+  add("tokens", o.tokens, whole(1), "T");
+  add("bfloat16", o.bfloat16, text(""), "evaluate fields under bfloat16 autocast");
+  out.add_to(add);
+  if (!parse(app, argc, argv)) return 0;
+  at::set_num_threads(static_cast<int>(out.threads));
+  out.write(bench::exact(o));
+  return 0;
+}
+
+int memory(int argc, char** argv) {
+  bench::MemoryOptions o;
+  Output out;
+  CLI::App app("Peak bytes of forward and backward against depth.", "rev-bench memory");
+  const AddTo add{app};
+  add("scheme", o.scheme, one_of(kSchemes), "scheme");
+  add("depths", o.depths, whole(1), "layers; 4 16 64 256 unless given");
+  add("channels", o.channels, whole(64), "C, a multiple of 64");
+  add("tokens", o.tokens, whole(1), "T");
+  add("batch", o.batch, whole(1), "B");
+  add("svg", out.svg, text("FILE"), "write the picture to FILE");
+  out.add_to(add);
+  if (!parse(app, argc, argv)) return 0;
+  at::set_num_threads(static_cast<int>(out.threads));
+  std::vector<bench::Series> lines;
+  const bench::Table table = bench::memory(o, lines);
+  out.write(table, lines);
+  return 0;
+}
+
+int step(int argc, char** argv) {
+  bench::StepOptions o;
+  Output out;
+  CLI::App app("Time of a training step: ratios between policies and states.", "rev-bench step");
+  const AddTo add{app};
+  add("scheme", o.scheme, one_of(kSchemes), "scheme");
+  add("layers", o.layers, whole(1), "L");
+  add("channels", o.channels, whole(64), "C, a multiple of 64");
+  add("tokens", o.tokens, whole(1), "T");
+  add("batch", o.batch, whole(1), "B");
+  add("rounds", o.rounds, whole(1), "rounds that are counted");
+  add("bfloat16", o.bfloat16, text(""), "bfloat16 autocast");
+  out.add_to(add);
+  if (!parse(app, argc, argv)) return 0;
+  at::set_num_threads(static_cast<int>(out.threads));
+  out.write(bench::step(o));
+  return 0;
+}
+
+const char kUsage[] =
+    "rev-bench exact [OPTIONS]   are states rebuilt bit for bit, on the grid and as float32?\n"
+    "rev-bench memory [OPTIONS]  peak bytes of forward and backward against depth\n"
+    "rev-bench step [OPTIONS]    time of a training step: ratios between policies and states\n"
+    "Each tells its options with --help.\n";
+
+int run(int argc, char** argv) {
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (command == "exact") return exact(argc - 1, argv + 1);
+  if (command == "memory") return memory(argc - 1, argv + 1);
+  if (command == "step") return step(argc - 1, argv + 1);
+  if (command == "--help" || command == "-h") return std::fputs(kUsage, stdout), 0;
+  TORCH_CHECK(!command.empty(), "a command is needed: exact, memory or step (--help tells more)");
+  TORCH_CHECK(false, "unknown command ", command, "; did you mean ",
+              train::nearest_name(command, {"exact", "memory", "step", "--help"}), "?");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  namespace bench = rev::bench;
-  CLI::App app{"Measures what rev claims, and prints tables."};
-  app.require_subcommand(1);
-  int threads = at::get_num_threads();
-  std::string tsv, svg;
-  app.add_option("--threads", threads, "CPU threads")->capture_default_str();
-
-  bench::ExactOptions exact{{"midpoint", "midpoint-a", "leapfrog", "hamiltonian", "revffn"}};
-  bool float32 = false;
-  auto* exact_command =
-      app.add_subcommand("exact", "are states rebuilt bit for bit, on the grid and as float32?");
-  exact_command->add_option("--schemes", exact.schemes, "schemes")->capture_default_str();
-  exact_command->add_option("--depth", exact.depth, "layers")->capture_default_str();
-  exact_command->add_option("--channels", exact.channels, "C")->capture_default_str();
-  exact_command->add_option("--tokens", exact.tokens, "T")->capture_default_str();
-  exact_command->add_flag("--float32", float32,
-                          "evaluate fields in float32 instead of bfloat16 autocast");
-
-  bench::MemoryOptions memory;
-  auto* memory_command =
-      app.add_subcommand("memory", "peak bytes of forward and backward against depth");
-  memory_command->add_option("--scheme", memory.scheme, "scheme")->capture_default_str();
-  memory_command->add_option("--depths", memory.depths, "layers")->capture_default_str();
-  memory_command->add_option("--channels", memory.channels, "C")->capture_default_str();
-  memory_command->add_option("--tokens", memory.tokens, "T")->capture_default_str();
-  memory_command->add_option("--batch", memory.batch, "B")->capture_default_str();
-  memory_command->add_option("--svg", svg, "write the picture to this file");
-
-  bench::StepOptions step;
-  auto* step_command =
-      app.add_subcommand("step", "time of a training step: ratios between policies and states");
-  step_command->add_option("--scheme", step.scheme, "scheme")->capture_default_str();
-  step_command->add_option("--layers", step.layers, "L")->capture_default_str();
-  step_command->add_option("--channels", step.channels, "C")->capture_default_str();
-  step_command->add_option("--tokens", step.tokens, "T")->capture_default_str();
-  step_command->add_option("--batch", step.batch, "B")->capture_default_str();
-  step_command->add_option("--rounds", step.rounds, "rounds that are counted")
-      ->capture_default_str();
-  step_command->add_flag("--bfloat16", step.bfloat16, "bfloat16 autocast");
-
-  for (CLI::App* command : {exact_command, memory_command, step_command}) {
-    command->add_option("--tsv", tsv, "write the table to this file, tab separated");
-  }
   try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  try {
-    at::set_num_threads(threads);
-    std::vector<bench::Series> lines;
-    exact.bfloat16 = !float32;
-    const bench::Table table = *exact_command    ? bench::exact(exact)
-                               : *memory_command ? bench::memory(memory, lines)
-                                                 : bench::step(step);
-    std::cout << table.text();
-    write(tsv, table.tsv());
-    write(svg, bench::log_log_svg("Peak of forward and backward above weights and gradients",
-                                  "layers", "MiB", lines));
-    return 0;
+    return run(argc, argv);
   } catch (const c10::Error& error) {
-    std::cerr << "rev-bench: " << error.what_without_backtrace() << '\n';
+    std::fprintf(stderr, "rev-bench: %s\n", error.what_without_backtrace());
     return 2;
   } catch (const std::exception& error) {
-    std::cerr << "rev-bench: " << error.what() << '\n';
+    std::fprintf(stderr, "rev-bench: %s\n", error.what());
     return 1;
   }
 }
