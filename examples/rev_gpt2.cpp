@@ -328,6 +328,16 @@ struct RunFailed : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// fn(), whose states must stay on the grid.
+template <class Fn>
+double at_step(int64_t step, const Fn& fn) {
+  try {
+    return fn();
+  } catch (const base::Saturated& error) {
+    throw RunFailed(fmt::format("step {}: {}; lower --lr or --grid-bits", step, error.what()));
+  }
+}
+
 // Mean loss, nats a token.
 at::Tensor loss(Run& run, const data::Batch& batch) {
   const base::AutocastGuard cast({run.device.type(), run.options.dtype == "bfloat16"});
@@ -358,7 +368,7 @@ double forward_backward_surely(Run& run, int64_t step, train::Progress& progress
     try {
       return forward_backward(run, step);
     } catch (const base::NotInvertible& error) {
-      if (run.options.scheme != "revffn") throw;
+      if (error.cause() != base::NotInvertible::Cause::FixedPoint) throw;
       progress.say(fmt::format("step {}: {}; it is checkpointed from now on, the step is repeated",
                                step + 1, error.what()));
       run.model->stack().set_memory(error.layer(), engine::Memory::Checkpoint);
@@ -368,17 +378,7 @@ double forward_backward_surely(Run& run, int64_t step, train::Progress& progress
   }
 }
 
-void check_step(const train::StepMetrics& m, const engine::Report& report, int64_t grid_bits) {
-  if (report.saturated) {
-    const std::string where = report.saturated_layer < 0
-                                  ? "the input"
-                                  : fmt::format("the state after layer {}", report.saturated_layer);
-    throw RunFailed(
-        fmt::format("step {}: {}, stream {}, left the grid's range of +-2^{} or is not a number; "
-                    "lower --lr, or "
-                    "--grid-bits for a wider range",
-                    m.step, where, report.saturated_stream, 31 - grid_bits));
-  }
+void check_step(const train::StepMetrics& m) {
   if (!std::isfinite(m.loss) || !std::isfinite(m.grad_norm)) {
     throw RunFailed(fmt::format("step {}: the loss is {} and its gradient's norm {}; lower --lr",
                                 m.step, m.loss, m.grad_norm));
@@ -507,10 +507,10 @@ int train_gpt2(int argc, char** argv) {
     train::StepMetrics m;
     m.step = done + 1;
     m.lr = schedule(done);
-    m.loss = forward_backward_surely(run, done, progress);
+    m.loss = at_step(m.step, [&] { return forward_backward_surely(run, done, progress); });
     m.grad_norm = optim::clip_grad_norm(run.optimizer.parameters(), max_norm);
     const engine::Report report = run.model->stack().take_report();
-    check_step(m, report, o.grid_bits);
+    check_step(m);
     run.optimizer.step(m.lr);
     done = m.step;
 
@@ -519,7 +519,7 @@ int train_gpt2(int argc, char** argv) {
     m.tokens_per_s = tokens_per_step / seconds_since(step_began);
     if (done == o.steps || (o.eval_every > 0 && done % o.eval_every == 0)) {
       run.model->eval();
-      m.valid_loss = valid_loss = validate(run);
+      m.valid_loss = valid_loss = at_step(done, [&] { return validate(run); });
       warn_of_instability(run, done, warned, progress);
       run.model->train();
     }
@@ -542,7 +542,7 @@ int train_gpt2(int argc, char** argv) {
   }
   if (!valid_loss) {  // nothing was left to do
     run.model->eval();
-    valid_loss = validate(run);
+    valid_loss = at_step(done, [&] { return validate(run); });
   }
   progress.say(
       fmt::format("{} steps in {}; validation loss {:.3f} nats a token (unigram entropy "

@@ -16,11 +16,13 @@
 namespace rev {
 
 using base::NotInvertible;
+using base::Saturated;
 using engine::checkpoint;
 using engine::cross_field;
 using engine::Field;
 using engine::field;
 using engine::FieldPtr;
+using engine::linearise;
 using engine::Linearised;
 using engine::Memory;
 using engine::Report;

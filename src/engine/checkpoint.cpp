@@ -4,8 +4,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 
-#include "engine/record.h"
 #include "engine/replay.h"
+#include "rev/engine/field.h"
 
 namespace rev::engine {
 
@@ -50,7 +50,7 @@ struct CheckpointFunction : autograd::Function<CheckpointFunction> {
     const autograd::variable_list tensors = ctx->get_saved_variables();
     const at::TensorList all(tensors);
     const Linearised graph = replay(call->rng, call->autocast, call->device, [&] {
-      return record(call->fn, all.slice(0, call->n_inputs), all.slice(call->n_inputs).vec());
+      return linearise(call->fn, all.slice(0, call->n_inputs), all.slice(call->n_inputs).vec());
     });
     autograd::variable_list gradients = graph.pullback(grads[0], /*retain=*/false);
     gradients.emplace_back();  // of the call itself

@@ -1,9 +1,5 @@
 #include "rev/engine/field.h"
 
-#include <ATen/core/grad_mode.h>
-
-#include "engine/record.h"
-
 namespace rev::engine {
 namespace {
 
@@ -31,7 +27,8 @@ std::vector<Tensor> none() { return {}; }
 }  // namespace
 
 Linearised Field::linearise(at::TensorList x, bool) {
-  return record([this](at::TensorList leaves) { return forward(leaves); }, x, parameters());
+  return engine::linearise([this](at::TensorList leaves) { return forward(leaves); }, x,
+                           parameters());
 }
 
 TokenMap Field::token_map(const Tensor& x1_like, const Tensor& x2) {

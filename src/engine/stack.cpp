@@ -8,6 +8,12 @@
 #include <utility>
 
 #include "engine/walk.h"
+#include "rev/schemes/hamiltonian.h"
+#include "rev/schemes/leapfrog.h"
+#include "rev/schemes/midpoint.h"
+#include "rev/schemes/midpoint_a.h"
+#include "rev/schemes/residual.h"
+#include "rev/schemes/revffn.h"
 
 namespace rev::engine {
 
@@ -38,12 +44,18 @@ struct StackFunction : autograd::Function<Function> {
   }
 };
 
+struct SchemeFunction : StackFunction<SchemeFunction> {};  // of a scheme from elsewhere
 struct ResidualFunction : StackFunction<ResidualFunction> {};
 struct MidpointFunction : StackFunction<MidpointFunction> {
 };  // midpoint(a) too: eq 4 is eq 15's form
 struct LeapfrogFunction : StackFunction<LeapfrogFunction> {};
 struct HamiltonianFunction : StackFunction<HamiltonianFunction> {};
 struct RevFFNFunction : StackFunction<RevFFNFunction> {};
+
+template <class Scheme>
+bool is(const schemes::Scheme& scheme) {
+  return dynamic_cast<const Scheme*>(&scheme) != nullptr;
+}
 
 using Apply = Tensor (*)(const Tensor&, at::TensorList, const c10::intrusive_ptr<Walk>&);
 
@@ -52,12 +64,15 @@ Tensor apply(const Tensor& x, at::TensorList parameters, const c10::intrusive_pt
   return Function::apply(x, parameters, walk);
 }
 
-Apply function_of(const std::string& scheme) {
-  if (scheme == "midpoint" || scheme == "midpoint-a") return &apply<MidpointFunction>;
-  if (scheme == "leapfrog") return &apply<LeapfrogFunction>;
-  if (scheme == "hamiltonian") return &apply<HamiltonianFunction>;
-  if (scheme == "revffn") return &apply<RevFFNFunction>;
-  return &apply<ResidualFunction>;
+Apply function_of(const schemes::Scheme& scheme) {
+  if (is<schemes::Midpoint>(scheme) || is<schemes::MidpointA>(scheme)) {
+    return &apply<MidpointFunction>;
+  }
+  if (is<schemes::Leapfrog>(scheme)) return &apply<LeapfrogFunction>;
+  if (is<schemes::Hamiltonian>(scheme)) return &apply<HamiltonianFunction>;
+  if (is<schemes::RevFFN>(scheme)) return &apply<RevFFNFunction>;
+  if (is<schemes::Residual>(scheme)) return &apply<ResidualFunction>;
+  return &apply<SchemeFunction>;
 }
 
 std::vector<std::vector<FieldPtr>> one_each(const std::vector<FieldPtr>& fields) {
@@ -69,7 +84,7 @@ std::vector<std::vector<FieldPtr>> one_each(const std::vector<FieldPtr>& fields)
 }  // namespace
 
 struct Stack::Impl {
-  std::shared_ptr<schemes::Scheme> scheme;
+  std::shared_ptr<const schemes::Scheme> scheme;
   std::vector<Layer> layers;
   StackOptions options;
   std::shared_ptr<Report> report = std::make_shared<Report>();
@@ -82,8 +97,8 @@ struct Stack::Impl {
   }
 };
 
-Stack::Stack(std::shared_ptr<schemes::Scheme> scheme, std::vector<std::vector<FieldPtr>> layers,
-             StackOptions options)
+Stack::Stack(std::shared_ptr<const schemes::Scheme> scheme,
+             std::vector<std::vector<FieldPtr>> layers, StackOptions options)
     : impl_(std::make_shared<Impl>()) {
   TORCH_CHECK(scheme != nullptr, "stack: a scheme is needed, got none");
   TORCH_CHECK(!layers.empty(), "stack: at least one layer is needed, got none");
@@ -101,7 +116,7 @@ Stack::Stack(std::shared_ptr<schemes::Scheme> scheme, std::vector<std::vector<Fi
       TORCH_CHECK(field != nullptr, "stack: layer ", l, " has a field that is null");
     }
   }
-  scheme->prepare(static_cast<int64_t>(layers.size()), state);
+  options.state = scheme->plan(static_cast<int64_t>(layers.size()), state);
   impl_->scheme = std::move(scheme);
   impl_->options = std::move(options);
   for (std::vector<FieldPtr>& fields : layers) {
@@ -110,13 +125,14 @@ Stack::Stack(std::shared_ptr<schemes::Scheme> scheme, std::vector<std::vector<Fi
   for (int64_t l = 0; l < n_layers(); ++l) impl_->check_memory(l, impl_->options.memory);
 }
 
-Stack::Stack(std::shared_ptr<schemes::Scheme> scheme, const std::vector<FieldPtr>& fields,
+Stack::Stack(std::shared_ptr<const schemes::Scheme> scheme, const std::vector<FieldPtr>& fields,
              StackOptions options)
     : Stack(std::move(scheme), one_each(fields), std::move(options)) {}
 
 Tensor Stack::forward(const Tensor& x) {
-  TORCH_CHECK(x.defined() && at::isFloatingType(x.scalar_type()) && x.dim() >= 1,
-              "stack: the input must be a floating point tensor [..,C]");
+  TORCH_CHECK(x.defined() && at::isFloatingType(x.scalar_type()) && x.dim() >= 1 && x.size(-1) > 0,
+              "stack: expected a floating point input [..,C] with C > 0, got ",
+              x.defined() ? c10::str(x.scalar_type(), " ", x.sizes()) : "none");
   auto walk = c10::make_intrusive<Walk>(impl_->scheme, impl_->layers, impl_->options.state,
                                         impl_->options.sink, impl_->report);
   const auto wants_gradient = [](const Tensor& t) { return t.requires_grad(); };
@@ -126,7 +142,7 @@ Tensor Stack::forward(const Tensor& x) {
        std::any_of(walk->parameters().begin(), walk->parameters().end(), wants_gradient));
   if (!recorded) return infer(*impl_->scheme, impl_->layers, impl_->options.state, x);
   const std::vector<Tensor> parameters = walk->parameters();
-  return function_of(impl_->scheme->name())(x, parameters, walk);
+  return function_of(*impl_->scheme)(x, parameters, walk);
 }
 
 int64_t Stack::n_layers() const { return static_cast<int64_t>(impl_->layers.size()); }

@@ -38,6 +38,36 @@ class BufferGuard {
   std::vector<Tensor> buffers_, before_;
 };
 
+// Where a state left the grid's range, as the steps find it.
+class Saturation {
+ public:
+  Saturation(size_t n_layers, c10::Device device)
+      : flags_(at::zeros({static_cast<int64_t>(n_layers) + 1, 2},
+                         at::TensorOptions(at::kInt).device(device))) {}
+
+  /// Witness::saturated of a layer, or, -1, of the input.
+  Tensor of(int64_t layer) const { return flags_[layer + 1]; }
+
+  void check(const schemes::Scheme& scheme, const schemes::StateOptions& options) const {
+    const Tensor flags = flags_.cpu();
+    const auto* begin = flags.const_data_ptr<int32_t>();
+    const auto* end = begin + flags.numel();
+    const auto* first = std::find_if(begin, end, [](int32_t flag) { return flag != 0; });
+    if (first == end) return;
+    const auto layer = static_cast<int64_t>(first - begin) / 2 - 1;
+    const char stream = (first - begin) % 2 == 0 ? 'q' : 'p';
+    const std::string where =
+        layer < 0 ? "the input"
+                  : c10::str("the state after layer ", layer, ", stream ", stream, ",");
+    throw base::Saturated(layer, stream,
+                          c10::str(scheme.name(), ": ", where, " left the grid's range of +-2^",
+                                   31 - options.bits, " or is not a number"));
+  }
+
+ private:
+  Tensor flags_;
+};
+
 // Fields as they are called where no gradient is wanted.
 class Plain final : public schemes::Fields {
  public:
@@ -153,9 +183,15 @@ Walk::Walk(std::shared_ptr<const schemes::Scheme> scheme, std::vector<Layer> lay
   }
 }
 
-bool Walk::keeps_input(size_t l) const {
-  if (layers_[l].memory == Memory::Checkpoint) return true;
-  return layers_[l].memory == Memory::Store && l > 0 && layers_[l - 1].memory == Memory::Invert;
+// Keeps layer l's input for backward, where it cannot be rebuilt from the layer's output.
+void Walk::keep_input(size_t l, const State& s) {
+  const Memory memory = layers_[l].memory;
+  const bool inverts_below = l > 0 && layers_[l - 1].memory == Memory::Invert;
+  if (memory != Memory::Invert && inverts_below) {
+    traces_[l].input = s;
+  } else if (memory == Memory::Checkpoint) {
+    traces_[l].input = scheme_->needed(s);
+  }
 }
 
 Tensor Walk::forward(const Tensor& x) {
@@ -163,21 +199,21 @@ Tensor Walk::forward(const Tensor& x) {
   autocast_ = base::AutocastState::capture(device_.type());
   const base::AutocastGuard cast(
       autocast_);  // its cache must not outlive a forward without a graph
-  saturated_ = at::zeros({static_cast<int64_t>(layers_.size()) + 1, 2},
-                         x.options().dtype(at::kInt).requires_grad(false));
+  const Saturation saturation(layers_.size(), x.device());
   traces_.resize(layers_.size());
   versions_.clear();
   for (const Tensor& p : parameters_) versions_.push_back(p._version());
 
-  State s = scheme_->begin(x, options_, saturated_[0]);
+  State s = scheme_->begin(x, options_, saturation.of(-1));
   base::RngState last;
   for (size_t l = 0; l < layers_.size(); ++l) {
     Trace& trace = traces_[l];
     trace.witness.wanted = layers_[l].memory == Memory::Invert;
-    trace.witness.saturated = saturated_[static_cast<int64_t>(l) + 1];
-    if (keeps_input(l)) trace.input = s;  // steps copy before they write
+    trace.witness.saturated = saturation.of(static_cast<int64_t>(l));
+    keep_input(l, s);  // steps copy before they write
     scheme_->step(static_cast<int64_t>(l), s, Forward(*this, l, trace, last), trace.witness);
   }
+  saturation.check(*scheme_, options_);
   Tensor y = scheme_->finish(s);
   if (layers_.back().memory == Memory::Invert) final_ = std::move(s);
   report_forward();
@@ -192,18 +228,6 @@ void Walk::report_forward() {
     for (const base::RngState& rng : trace.rng) kept += rng.own_bytes();
   }
   report_->witness_bytes = std::max(report_->witness_bytes, kept);
-}
-
-void Walk::report_saturation() {
-  if (report_->saturated) return;
-  const Tensor flags = saturated_.cpu();
-  const auto* begin = flags.const_data_ptr<int32_t>();
-  const auto* end = begin + flags.numel();
-  const auto* first = std::find_if(begin, end, [](int32_t flag) { return flag != 0; });
-  if (first == end) return;
-  report_->saturated = true;
-  report_->saturated_layer = (first - begin) / 2 - 1;
-  report_->saturated_stream = (first - begin) % 2 == 0 ? 'q' : 'p';
 }
 
 // The state before layer l from the one after it, proved by forward's row sums.
@@ -221,18 +245,13 @@ void Walk::rebuild(size_t l, State& s, const Backward& fields) {
     report_->rows_checked += was.numel();
     report_->rows_differing += differing;
     if (differing == 0 || options_.dtype != at::kInt) return;
-    const std::string cause =
-        report_->saturated
-            ? c10::str("a state had left the grid's range, at layer ", report_->saturated_layer,
-                       ", stream ", report_->saturated_stream)
-            : std::string(
-                  "a field gave other bits when it was evaluated again: it counts in place, "
-                  "draws from a generator of its own, was changed since forward, or ran "
-                  "with another number of threads");
     throw base::NotInvertible(
-        layer, differing, rebuilt.contraction,
+        base::NotInvertible::Cause::Field, layer, differing, rebuilt.contraction,
         c10::str(scheme_->name(), ": layer ", layer, ", stream ", stream, ": ", differing, " of ",
-                 was.numel(), " rows were not rebuilt bit for bit; ", cause));
+                 was.numel(),
+                 " rows were not rebuilt bit for bit; a field gave other bits when it was "
+                 "evaluated again: it counts in place, draws from a generator of its own, was "
+                 "changed since forward, or ran with another number of threads"));
   };
   check('q', left.sums_q, rebuilt.sums_q);
   check('p', left.sums_p, rebuilt.sums_p);
@@ -284,7 +303,6 @@ std::vector<Tensor> Walk::backward(const Tensor& grad, bool keep) {
       "the first time");
   spent_ = !keep;
   const at::NoGradGuard no_graph;
-  report_saturation();
   std::vector<Tensor> gradients(parameters_.size() + 1);
   State g = scheme_->finish_adjoint(grad);
   std::optional<State> s = keep ? final_ : std::exchange(final_, std::nullopt);
@@ -324,11 +342,15 @@ std::vector<Tensor> Walk::backward(const Tensor& grad, bool keep) {
 Tensor infer(const schemes::Scheme& scheme, const std::vector<Layer>& layers,
              const schemes::StateOptions& options, const Tensor& x) {
   const at::NoGradGuard no_graph;
-  State s = scheme.begin(x, options);
-  Witness nothing;
+  const Saturation saturation(layers.size(), x.device());
+  State s = scheme.begin(x, options, saturation.of(-1));
   for (size_t l = 0; l < layers.size(); ++l) {
-    scheme.step(static_cast<int64_t>(l), s, Plain(layers[l]), nothing);
+    const auto layer = static_cast<int64_t>(l);
+    Witness witness;
+    witness.saturated = saturation.of(layer);
+    scheme.step(layer, s, Plain(layers[l]), witness);
   }
+  saturation.check(scheme, options);
   return scheme.finish(s);
 }
 

@@ -46,14 +46,13 @@ class Walk final : public torch::CustomClassHolder {
   class Forward;
   class Backward;
 
-  bool keeps_input(size_t l) const;
+  void keep_input(size_t l, const schemes::State& s);
   void rebuild(size_t l, schemes::State& s, const Backward& fields);
   void check_unchanged(size_t l) const;
   void take_gradients(size_t l, int64_t k, const std::vector<at::Tensor>& found,
                       std::vector<at::Tensor>& gradients) const;
   void give_to_sink(size_t l, std::vector<at::Tensor>& gradients) const;
   void report_forward();
-  void report_saturation();
 
   std::shared_ptr<const schemes::Scheme> scheme_;
   std::vector<Layer> layers_;
@@ -68,7 +67,6 @@ class Walk final : public torch::CustomClassHolder {
   c10::Device device_ = c10::kCPU;
   std::vector<Trace> traces_;
   std::optional<schemes::State> final_;
-  at::Tensor saturated_;  // [L+1,2]: of the input, then of each layer
   bool spent_ = false;
 };
 

@@ -38,10 +38,8 @@ class BlockField : public engine::Field {
   }
 
   engine::Linearised linearise(TensorList x, bool need_value) override {
-    const auto value = [this, need_value](TensorList in) { return value_(in, need_value); };
-    return engine::detail::field(
-               value, [this] { return parameters(); }, [this] { return buffers(); })
-        ->linearise(x);
+    return engine::linearise([&](TensorList in) { return value_(in, need_value); }, x,
+                             parameters());
   }
 
  private:

@@ -1,7 +1,5 @@
 #include "rev/schemes/hamiltonian.h"
 
-#include <ATen/ops/zeros_like.h>
-
 #include "rev/schemes/digits.h"
 #include "schemes/streams.h"
 
@@ -11,11 +9,11 @@ using at::Tensor;
 
 Hamiltonian::Hamiltonian(double a) : a_(nearest_ratio(a)), b_{a_.m, a_.n, a_.negative} {}
 
-void Hamiltonian::prepare(int64_t n_layers, const StateOptions& options) {
+StateOptions Hamiltonian::plan(int64_t n_layers, StateOptions options) const {
   std::vector<kernels::Ratio> products;
   for (int64_t l = 0; l < n_layers; ++l) products.insert(products.end(), {a_, b_});
-  digits_ =
-      options.dtype == at::kInt ? plan_digits(products, "hamiltonian") : at::ScalarType::Undefined;
+  if (options.dtype == at::kInt) options.digits = plan_digits(products, "hamiltonian");
+  return options;
 }
 
 State Hamiltonian::begin(const Tensor& x, const StateOptions& options,
@@ -24,9 +22,7 @@ State Hamiltonian::begin(const Tensor& x, const StateOptions& options,
   s.bits = options.bits;
   s.p = kernels::encode(x, options.dtype, options.bits, {{}, {}, flag(saturated, 1)});
   s.q = s.p.clone();
-  if (digits_ != at::ScalarType::Undefined) {
-    s.digits = at::zeros_like(s.p, s.p.options().dtype(digits_));
-  }
+  start_digits(s, options);
   return s;
 }
 

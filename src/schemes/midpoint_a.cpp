@@ -1,6 +1,5 @@
 #include "rev/schemes/midpoint_a.h"
 
-#include <ATen/ops/zeros_like.h>
 #include <cmath>
 #include <random>
 
@@ -41,19 +40,18 @@ std::vector<double> MidpointA::draw_pairs(int64_t n, uint64_t seed) {
   return a;
 }
 
-void MidpointA::prepare(int64_t n_layers, const StateOptions& options) {
+StateOptions MidpointA::plan(int64_t n_layers, StateOptions options) const {
   TORCH_CHECK(static_cast<int64_t>(a_.size()) == n_layers, "midpoint-a: ", n_layers,
               " layers need as many weights a, got ", a_.size());
   const std::vector<kernels::Ratio> used(a_.begin() + (starts(0) ? 1 : 0), a_.end());
-  digits_ = options.dtype == at::kInt ? plan_digits(used, "midpoint-a") : at::ScalarType::Undefined;
+  if (options.dtype == at::kInt) options.digits = plan_digits(used, "midpoint-a");
+  return options;
 }
 
 State MidpointA::begin(const at::Tensor& x, const StateOptions& options,
                        const at::Tensor& saturated) const {
   State s = TwoStep::begin(x, options, saturated);
-  if (digits_ != at::ScalarType::Undefined) {
-    s.digits = at::zeros_like(s.p, s.p.options().dtype(digits_));
-  }
+  start_digits(s, options);
   return s;
 }
 

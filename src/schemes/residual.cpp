@@ -6,8 +6,6 @@ namespace rev::schemes {
 
 using at::Tensor;
 
-void Residual::prepare(int64_t, const StateOptions&) {}
-
 State Residual::begin(const Tensor& x, const StateOptions& options, const Tensor& saturated) const {
   State s;
   s.bits = options.bits;

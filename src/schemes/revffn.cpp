@@ -25,15 +25,13 @@ struct FixedPoint {
 };
 
 // x = y - f(x) by iteration from x = y, each token until it moves by no more than `tolerance`
-// (cells on the grid). y: [N,C].
+// (cells on the grid), or by `rounding` of the largest |f|. y: [N,C].
 FixedPoint solve(const Tensor& y, int64_t bits, const TokenMap& f, double tolerance,
-                 int64_t max_evaluations) {
-  // Moves of a few cells are rounding, not contraction.
-  const double noise = 16.0 * std::max(tolerance, std::numeric_limits<double>::min());
+                 double rounding, int64_t max_evaluations) {
   FixedPoint found;
   found.x = y.clone();
   Tensor active = at::arange(y.size(0), y.options().dtype(at::kLong));
-  Tensor moved_before;
+  Tensor moved_before;  // of each active token
   while (active.numel() != 0 && found.evaluations < max_evaluations) {
     const Tensor x = found.x.index_select(0, active);
     Tensor next = y.index_select(0, active);
@@ -42,7 +40,11 @@ FixedPoint solve(const Tensor& y, int64_t bits, const TokenMap& f, double tolera
     found.x.index_copy_(0, active, next);
 
     const Tensor moved = (next.to(at::kDouble) - x.to(at::kDouble)).abs_().amax(1);
-    if (moved_before.defined()) {
+    if (!moved_before.defined()) {  // the first move is f itself
+      tolerance = std::max(tolerance, rounding * moved.max().item<double>());
+    } else {
+      // Moves of a few cells are rounding, not contraction.
+      const double noise = 16.0 * std::max(tolerance, std::numeric_limits<double>::min());
       const Tensor large = moved_before > noise;
       const double before = moved_before.masked_select(large).sum().item<double>();
       const double now = moved.masked_select(large).sum().item<double>();
@@ -58,7 +60,7 @@ FixedPoint solve(const Tensor& y, int64_t bits, const TokenMap& f, double tolera
 
 // The move below which a token counts as settled: on the grid an eighth of the reach of the kept
 // bits (one cell for two bits), which leaves room for the moves to come where f contracts well
-// below 1; for floats a few units in the last place.
+// below 1; for floats a few units in the last place (autocast's rounding comes on top: `solve`).
 double tolerance_of(const Tensor& y, int64_t low_bits) {
   if (y.scalar_type() == at::kInt) {
     return std::max(1.0, static_cast<double>(int64_t{1} << low_bits) / 16.0);
@@ -72,13 +74,12 @@ double tolerance_of(const Tensor& y, int64_t low_bits) {
 
 RevFFN::RevFFN(RevFFNOptions options) : options_(options) {
   TORCH_CHECK(options.low_bits == 0 || options.low_bits == 2 || options.low_bits == 4 ||
-                  options.low_bits == 8,
-              "revffn: low_bits must be 2, 4, 8 or, to let it choose, 0; got ", options.low_bits);
+                  options.low_bits == 8 || options.low_bits == 16,
+              "revffn: low_bits must be 2, 4, 8, 16 or, to let it choose, 0; got ",
+              options.low_bits);
   TORCH_CHECK(options.max_evaluations >= 1, "revffn: max_evaluations must be at least 1, got ",
               options.max_evaluations);
 }
-
-void RevFFN::prepare(int64_t, const StateOptions&) {}
 
 State RevFFN::begin(const Tensor& x, const StateOptions& options, const Tensor& saturated) const {
   TORCH_CHECK(x.dim() >= 2 && x.size(-1) % 2 == 0,
@@ -109,10 +110,14 @@ State RevFFN::finish_adjoint(const Tensor& grad) const {
 }
 
 void RevFFN::advance_x1(State& s, const Fields& f, Witness& w) const {
-  if (w.wanted && s.q.scalar_type() == at::kInt) {
-    const bool coarse = base::AutocastState::capture(s.q.device().type()).enabled;
-    w.n_low_bits = options_.low_bits != 0 ? options_.low_bits : coarse ? 8 : 2;
-    w.low_bits = kernels::pack_low_bits(s.q, w.n_low_bits);
+  if (w.wanted) {
+    const auto cast = base::AutocastState::capture(s.q.device().type());
+    if (s.q.scalar_type() == at::kInt) {
+      w.n_low_bits = options_.low_bits != 0 ? options_.low_bits : cast.enabled ? 16 : 2;
+      w.low_bits = kernels::pack_low_bits(s.q, w.n_low_bits);
+    } else if (cast.enabled && s.q.scalar_type() == at::kFloat) {
+      w.rounding = cast.dtype == at::kHalf ? 0x1p-10 : 0x1p-7;
+    }
   }
   const Tensor attention = f(0, {value(s, s.q), value(s, s.p)});
   own_(s.q);
@@ -141,8 +146,9 @@ void RevFFN::undo(int64_t l, State& s, const Fields& f, const Witness& left,
   const Tensor x2 = value(s, s.p);
   const Tensor y1 = s.q;
   const Tensor rows = y1.view({-1, y1.size(-1)});  // [N,C/2]
-  const FixedPoint found = solve(rows, s.bits, f.token_map(0, value(s, y1), x2),
-                                 tolerance_of(rows, left.n_low_bits), options_.max_evaluations);
+  const FixedPoint found =
+      solve(rows, s.bits, f.token_map(0, value(s, y1), x2), tolerance_of(rows, left.n_low_bits),
+            left.rounding, options_.max_evaluations);
   rebuilt.contraction = found.contraction;
   rebuilt.evaluations = found.evaluations;
   const auto select = [&](const Tensor& near) {
@@ -167,7 +173,7 @@ void RevFFN::undo(int64_t l, State& s, const Fields& f, const Witness& left,
   }
   if (refuted != 0) {
     throw base::NotInvertible(
-        l, refuted, found.contraction,
+        base::NotInvertible::Cause::FixedPoint, l, refuted, found.contraction,
         c10::str(
             "revffn: layer ", l, " cannot be inverted: ", refuted, " of ", rows.size(0),
             " tokens were not rebuilt after ", found.evaluations,

@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros_like.h>
 
 #include "rev/kernels/grid.h"
 #include "rev/schemes/scheme.h"
@@ -28,6 +29,12 @@ inline void own_(at::Tensor& t) {
 
 inline at::Tensor new_sums(const at::Tensor& stream) {
   return at::empty({stream.numel() / stream.size(-1)}, stream.options().dtype(at::kLong));
+}
+
+/// Gives a state that starts its buffer of kept digits, where `Scheme::plan` asks for one.
+inline void start_digits(State& s, const StateOptions& options) {
+  if (options.digits == at::ScalarType::Undefined) return;
+  s.digits = at::zeros_like(s.p, s.p.options().dtype(options.digits));
 }
 
 /// The flag of stream 0 (q) or 1 (p) among `saturated` [2], or nothing where it is not watched.

@@ -8,8 +8,6 @@ namespace rev::schemes {
 
 using at::Tensor;
 
-void TwoStep::prepare(int64_t, const StateOptions&) {}
-
 State TwoStep::begin(const Tensor& x, const StateOptions& options, const Tensor& saturated) const {
   State s;
   s.bits = options.bits;
@@ -45,6 +43,13 @@ void TwoStep::step(int64_t l, State& s, const Fields& f, Witness& w) const {
 }
 
 void TwoStep::evaluate(int64_t, State s, const Fields& f) const { f(0, {value(s, s.p)}); }
+
+State TwoStep::needed(const State& s) const {
+  State p;
+  p.p = s.p;
+  p.bits = s.bits;
+  return p;
+}
 
 void TwoStep::undo(int64_t l, State& s, const Fields& f, const Witness& left,
                    Witness& rebuilt) const {

@@ -5,6 +5,7 @@
 
 #include "engine/stacks.h"
 #include "rev/base/memory_stats.h"
+#include "support/gradcheck.h"
 #include "support/throws.h"
 
 namespace rev::engine {
@@ -42,6 +43,17 @@ TEST(CheckpointTest, TakesSeveralInputsAndOnlyParametersThatNeedGradients) {
   EXPECT_TRUE(at::equal(found[0], b * w));
   EXPECT_TRUE(at::equal(found[1], a * b));
   EXPECT_FALSE(checkpoint([](at::TensorList in) { return in[0] * 2; }, {b}, {}).requires_grad());
+}
+
+TEST(CheckpointTest, GradientsPassTheGradcheck) {
+  const Tensor a = support::leaf({2, 3}), b = support::leaf({3}), w = support::leaf({3, 3});
+  const auto fn = [w](at::TensorList in) { return torch::tanh(in[0].matmul(w) + in[1]) * in[0]; };
+  EXPECT_LT(support::gradient_error(
+                [&] {
+                  return checkpoint(fn, {a, b}, {w});
+                },
+                {a, b, w}),
+            support::kGradientTolerance);
 }
 
 TEST(CheckpointTest, KeepsNoActivations) {

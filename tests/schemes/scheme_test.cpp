@@ -72,8 +72,7 @@ class InvertibleTest : public ::testing::TestWithParam<Case> {
 
 TEST_P(InvertibleTest, UndoRebuildsEveryStateInEveryBitOnTheGrid) {
   const auto scheme = GetParam().make(kLayers);
-  const StateOptions grid;
-  scheme->prepare(kLayers, grid);
+  const StateOptions grid = scheme->plan(kLayers, {});
   const auto w = weights(at::kFloat);
   State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
   std::vector<State> states;
@@ -106,8 +105,7 @@ TEST_P(InvertibleTest, UndoRebuildsEveryStateInEveryBitOnTheGrid) {
 TEST_P(InvertibleTest, EveryRebuiltStreamIsProvedBySums) {
   // A field that gives other values on the way back must show in the sums of a layer.
   const auto scheme = GetParam().make(kLayers);
-  const StateOptions grid;
-  scheme->prepare(kLayers, grid);
+  const StateOptions grid = scheme->plan(kLayers, {});
   auto w = weights(at::kFloat);
   State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
   std::vector<Witness> witnesses(kLayers);
@@ -137,7 +135,7 @@ TEST_P(InvertibleTest, AdjointIsTheTransposeOfStep) {
   const auto scheme = GetParam().make(kLayers);
   StateOptions options;
   options.dtype = at::kDouble;
-  scheme->prepare(kLayers, options);
+  options = scheme->plan(kLayers, options);
   const auto w = weights(at::kDouble);
   const Tensor x0 = torch::randn({2, 3, kChannels}, at::kDouble);
   const Tensor grad = torch::randn({2, 3, kChannels}, at::kDouble);
@@ -184,8 +182,7 @@ TEST_P(InvertibleTest, AdjointIsTheTransposeOfStep) {
 
 TEST_P(InvertibleTest, SaturationNamesTheStream) {
   const auto scheme = GetParam().make(kLayers);
-  const StateOptions grid;
-  scheme->prepare(kLayers, grid);
+  const StateOptions grid = scheme->plan(kLayers, {});
   State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
   Witness w;
   w.saturated = torch::zeros({2}, at::kInt);
@@ -199,8 +196,7 @@ TEST_P(InvertibleTest, SaturationNamesTheStream) {
 
 TEST_P(InvertibleTest, EvaluateCallsTheFieldsWhereStepDoes) {
   const auto scheme = GetParam().make(kLayers);
-  const StateOptions grid;
-  scheme->prepare(kLayers, grid);
+  const StateOptions grid = scheme->plan(kLayers, {});
   const auto w = weights(at::kFloat);
   State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
   for (int64_t l = 0; l < kLayers; ++l) {
@@ -216,7 +212,8 @@ TEST_P(InvertibleTest, EvaluateCallsTheFieldsWhereStepDoes) {
       run(TestFields({spy(0), spy(1)}));
       return seen;
     };
-    const auto evaluated = seen_by([&](const Fields& f) { scheme->evaluate(l, s, f); });
+    const auto evaluated =
+        seen_by([&](const Fields& f) { scheme->evaluate(l, scheme->needed(s), f); });
     Witness none;
     const auto stepped = seen_by([&](const Fields& f) { scheme->step(l, s, f, none); });
     ASSERT_EQ(evaluated.size(), stepped.size());
@@ -233,10 +230,7 @@ struct OneStep {
   static Tensor f(const Tensor& x) { return torch::sin(x * 1.7); }
   static Tensor g(const Tensor& x) { return torch::tanh(x * 0.6); }
 
-  State run(Scheme& scheme, int64_t l = 1) const {
-    StateOptions options;
-    options.dtype = at::kDouble;
-    scheme.prepare(2, options);
+  State run(const Scheme& scheme, int64_t l = 1) const {
     State s;
     s.q = q.clone();
     s.p = p.clone();
@@ -330,14 +324,12 @@ TEST(MidpointATest, RefusesWeightsWithoutInverse) {
   EXPECT_THROW_WITH(MidpointA({1.0, 0.0}), "a = 0 has no inverse");
   EXPECT_THROW_WITH(MidpointA({1.0, NAN}), "has no inverse");
   MidpointA two({1.0, 0.5});
-  EXPECT_THROW_WITH(two.prepare(3, {}), "3 layers need as many weights a, got 2");
+  EXPECT_THROW_WITH(two.plan(3, {}), "3 layers need as many weights a, got 2");
 }
 
 TEST(MidpointATest, DigitsAreAsWideAsTheDepthNeeds) {
   const auto digits = [](const std::vector<double>& a) {
-    MidpointA scheme(a);
-    scheme.prepare(static_cast<int64_t>(a.size()), {});
-    return scheme.digits();
+    return MidpointA(a).plan(static_cast<int64_t>(a.size()), {}).digits;
   };
   EXPECT_EQ(digits(MidpointA::draw(96, 1)), at::kInt);
   EXPECT_EQ(digits(MidpointA::draw_pairs(1000, 1)), at::kInt);
@@ -346,10 +338,18 @@ TEST(MidpointATest, DigitsAreAsWideAsTheDepthNeeds) {
   EXPECT_THROW_WITH(digits(std::vector<double>(66, 0.5)), "need more than 64 bits");
 }
 
+TEST(MidpointATest, OneSchemeServesStacksOfBothKinds) {
+  const MidpointA scheme({1.0, 0.5});
+  const StateOptions grid = scheme.plan(2, {});
+  const StateOptions floats = scheme.plan(2, {at::kFloat});
+  const Tensor x = torch::randn({2, 4});
+  EXPECT_EQ(scheme.begin(x, grid, {}).digits.scalar_type(), at::kInt);
+  EXPECT_FALSE(scheme.begin(x, floats, {}).digits.defined());
+}
+
 TEST(RevFFNTest, ReportsTokensThatDoNotSettle) {
   RevFFN scheme({2, 20, 2});
   const StateOptions grid;
-  scheme.prepare(1, grid);
   State s = scheme.begin(torch::randn({1, 6, 4}), grid, {});
   // Tokens 0 to 2 are pushed apart (slope 3), the others are at rest.
   const Tensor slope = torch::tensor({3.0, 3.0, 3.0, 0.1, 0.1, 0.1}).view({1, 6, 1});
@@ -365,7 +365,6 @@ TEST(RevFFNTest, ReportsTokensThatDoNotSettle) {
 TEST(RevFFNTest, EvaluatesEachFieldOnceOutsideTheFixedPoint) {
   RevFFN scheme;
   const StateOptions grid;
-  scheme.prepare(1, grid);
   State s = scheme.begin(torch::randn({1, 6, 4}), grid, {});
   const TestFields f({[](at::TensorList x) { return x[0] * 0.2 + x[1]; },
                       [](at::TensorList x) { return torch::sin(x[0]); }});
@@ -377,7 +376,7 @@ TEST(RevFFNTest, EvaluatesEachFieldOnceOutsideTheFixedPoint) {
   EXPECT_EQ(f.calls(), 4);
   EXPECT_NEAR(rebuilt.contraction, 0.2, 0.05);  // the map's slope, less the rounding of small moves
   EXPECT_EQ(left.n_low_bits, 2);
-  EXPECT_THROW_WITH(RevFFN({3, 20, 2}), "low_bits must be 2, 4, 8");
+  EXPECT_THROW_WITH(RevFFN({3, 20, 2}), "low_bits must be 2, 4, 8, 16");
   EXPECT_THROW_WITH(scheme.begin(torch::randn({1, 6, 5}), grid, {}), "C must be even");
 }
 

@@ -114,9 +114,6 @@ TEST(StabilityTest, LeapfrogKeepsItsInvariantOnALinearField) {
 TEST(StabilityTest, HamiltonianKeepsItsInvariantOnALinearField) {
   const double lambda = 0.8, mu = -1.1;
   Hamiltonian scheme;
-  StateOptions options;
-  options.dtype = at::kDouble;
-  scheme.prepare(1, options);
   State s;
   s.q = torch::full({1, 1}, 0.3, at::kDouble);
   s.p = torch::full({1, 1}, -0.9, at::kDouble);

@@ -25,6 +25,16 @@ struct Linearised {
   std::function<std::vector<at::Tensor>(const at::Tensor& grad_value, bool retain)> pullback;
 };
 
+/// Evaluates fn with a graph of its own and returns its value and pullback; what a field of one's
+/// own calls to differentiate something else than its `forward`.
+///
+/// fn sees detached inputs. While it runs, the gradient edges of `parameters` lead into this graph
+/// and not to the tensors' own accumulators, so that gradients are delivered here alone: neither
+/// `.grad` nor hooks of a parameter are touched until the caller returns them to autograd, once.
+/// Two threads must therefore not linearise over the same parameters at the same time.
+Linearised linearise(const std::function<at::Tensor(at::TensorList)>& fn, at::TensorList inputs,
+                     const std::vector<at::Tensor>& parameters);
+
 /// For one fixed second input: rows x [N,C] of the first input and their places index [N] (int64,
 /// in the flattened [B*T]) -> rows of the field's value, [N,C].
 using TokenMap = std::function<at::Tensor(const at::Tensor& x, const at::Tensor& index)>;
@@ -50,7 +60,7 @@ class Field {
   /// step.
   virtual std::vector<at::Tensor> buffers() const { return {}; }
 
-  /// Evaluates the field with a graph. The default records `forward` by autograd.
+  /// Evaluates the field with a graph. The default is `engine::linearise` of `forward`.
   ///
   /// x: the inputs; they are not changed and no graph of theirs is entered.
   /// need_value: where false the caller does not read `value`, so that the field may leave out the

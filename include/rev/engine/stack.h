@@ -29,11 +29,8 @@ struct Report {
   int64_t rows_differing = 0;  ///< the drift: rows that were not rebuilt bit for bit
   int64_t witness_bytes =
       0;  ///< most that one pass kept for exactness: row sums, low bits, generators
-  bool saturated = false;  ///< a state left the grid's range, or a field's value was not a number
-  int64_t saturated_layer = 0;  ///< the first such layer; -1: the input
-  char saturated_stream = 'p';  ///< 'q' or 'p', as in schemes::State
-  double contraction = 0.0;     ///< RevFFN: largest that a fixed point saw
-  int64_t evaluations = 0;      ///< RevFFN: most evaluations that a layer's fixed point took
+  double contraction = 0.0;  ///< RevFFN: largest that a fixed point saw
+  int64_t evaluations = 0;   ///< RevFFN: most evaluations that a layer's fixed point took
 };
 
 /// Receives layer l's parameter gradients as soon as they are final, in the order of
@@ -51,22 +48,23 @@ class Stack {
  public:
   /// layers[l]: the fields of layer l, as many as the scheme asks for. One list for all schemes of
   /// one field a layer: see the second form. Throws c10::Error where counts or options do not fit.
-  Stack(std::shared_ptr<schemes::Scheme> scheme, std::vector<std::vector<FieldPtr>> layers,
+  Stack(std::shared_ptr<const schemes::Scheme> scheme, std::vector<std::vector<FieldPtr>> layers,
         StackOptions options = {});
-  Stack(std::shared_ptr<schemes::Scheme> scheme, const std::vector<FieldPtr>& fields,
+  Stack(std::shared_ptr<const schemes::Scheme> scheme, const std::vector<FieldPtr>& fields,
         StackOptions options = {});
 
   /// The scheme's result for the input x [B,T,C], floating point. Gradients reach x and the
   /// parameters; a second derivative is refused.
   ///
-  /// In backward, throws NotInvertible (base/error.h) where a layer's input cannot be rebuilt bit
-  /// for bit; no gradient is returned then.
+  /// Throws Saturated (base/error.h) where a state leaves the grid's range. In backward, throws
+  /// NotInvertible where a layer's input cannot be rebuilt bit for bit; no gradient is returned
+  /// then.
   at::Tensor forward(const at::Tensor& x);
   at::Tensor operator()(const at::Tensor& x) { return forward(x); }
 
   int64_t n_layers() const;
   const schemes::Scheme& scheme() const;
-  const schemes::StateOptions& state() const;
+  const schemes::StateOptions& state() const;  ///< as the scheme planned it
 
   /// The fields of a layer, as many as the scheme asks for.
   const std::vector<FieldPtr>& fields(int64_t layer) const;

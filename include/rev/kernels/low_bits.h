@@ -5,7 +5,7 @@
 
 namespace rev::kernels {
 
-/// The `count` (2, 4 or 8) low bits of every cell, packed into bytes: [..] int32 -> uint8 of
+/// The `count` (2, 4, 8 or 16) low bits of every cell, packed into bytes: [..] int32 -> uint8 of
 /// ceil(numel count / 8) elements.
 at::Tensor pack_low_bits(const at::Tensor& cells, int64_t count);
 

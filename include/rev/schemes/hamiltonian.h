@@ -19,7 +19,7 @@ class Hamiltonian final : public Scheme {
 
   std::string name() const override { return "hamiltonian"; }
   int64_t fields_per_layer() const override { return 2; }
-  void prepare(int64_t n_layers, const StateOptions& options) override;
+  StateOptions plan(int64_t n_layers, StateOptions options) const override;
   State begin(const at::Tensor& x, const StateOptions& options,
               const at::Tensor& saturated) const override;
   at::Tensor begin_adjoint(const State& g) const override;
@@ -37,7 +37,6 @@ class Hamiltonian final : public Scheme {
   void advance_q(State& s, const Fields& f, Witness& w) const;
 
   kernels::Ratio a_, b_;
-  at::ScalarType digits_ = at::ScalarType::Undefined;
 };
 
 }  // namespace rev::schemes

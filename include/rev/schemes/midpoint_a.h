@@ -28,16 +28,15 @@ class MidpointA final : public TwoStep {
   static std::vector<double> draw_pairs(int64_t n, uint64_t seed);
 
   std::string name() const override { return "midpoint-a"; }
-  void prepare(int64_t n_layers, const StateOptions& options) override;
+  /// Throws c10::Error where there is not one weight for each layer, or 64 bits an element do not
+  /// hold the digits.
+  StateOptions plan(int64_t n_layers, StateOptions options) const override;
   State begin(const at::Tensor& x, const StateOptions& options,
               const at::Tensor& saturated) const override;
 
   double h() const { return h_; }
   /// The weight of layer l, a fraction of 2^8.
   double a(int64_t l) const { return a_[l].value(); }
-  /// dtype of the digit buffer, int32 or int64; Undefined where none is needed. Known after
-  /// `prepare`.
-  at::ScalarType digits() const { return digits_; }
 
  protected:
   Coefficients coefficients(int64_t l) const override { return {a(l), 1.0 - a(l), h_}; }
@@ -49,7 +48,6 @@ class MidpointA final : public TwoStep {
  private:
   std::vector<kernels::Ratio> a_;
   double h_;
-  at::ScalarType digits_ = at::ScalarType::Undefined;
 };
 
 }  // namespace rev::schemes

@@ -12,7 +12,6 @@ class Residual final : public Scheme {
  public:
   std::string name() const override { return "residual"; }
   bool invertible() const override { return false; }
-  void prepare(int64_t n_layers, const StateOptions& options) override;
   State begin(const at::Tensor& x, const StateOptions& options,
               const at::Tensor& saturated) const override;
   at::Tensor begin_adjoint(const State& g) const override { return g.p; }

@@ -29,6 +29,9 @@ struct State {
 struct StateOptions {
   at::ScalarType dtype = at::kInt;  ///< kInt: the grid; kFloat, kDouble: plain floating point
   int64_t bits = 16;                ///< grid: unit 2^-bits, range +-2^(31-bits); 1 to 30
+
+  /// int32 or int64, of `State::digits`; Undefined where there are none. `Scheme::plan` decides it.
+  at::ScalarType digits = at::ScalarType::Undefined;
 };
 
 /// What a step leaves behind so that undoing it can be exact, and proved.
@@ -38,6 +41,7 @@ struct Witness {
   at::Tensor sums_p;       ///< the same of p; at a two-step scheme's start, of p after the step
   at::Tensor low_bits;     ///< RevFFN: low bits of X1, packed
   int64_t n_low_bits = 0;  ///< RevFFN: how many of each element
+  double rounding = 0.0;   ///< RevFFN: epsilon of the dtype that autocast ran products in, or 0
   at::Tensor saturated;  ///< [2] int32: 1 where q, p left the grid's range; undefined: not watched
   double contraction =
       0.0;  ///< RevFFN, undoing: largest factor by which the iteration's moves shrank
@@ -69,11 +73,12 @@ class Scheme {
   virtual int64_t fields_per_layer() const { return 1; }
   virtual bool invertible() const { return true; }
 
-  /// Checks that the scheme can carry n_layers under these options and makes what it needs to.
-  virtual void prepare(int64_t n_layers, const StateOptions& options) = 0;
+  /// `options` completed for a stack of n_layers. Throws c10::Error where the scheme cannot carry
+  /// it.
+  virtual StateOptions plan(int64_t /*n_layers*/, StateOptions options) const { return options; }
 
   /// The state that the input x [B,T,C] starts as, and the gradient of x from that of the state.
-  /// saturated: as Witness::saturated.
+  /// options: of `plan`. saturated: as Witness::saturated.
   virtual State begin(const at::Tensor& x, const StateOptions& options,
                       const at::Tensor& saturated = {}) const = 0;
   virtual at::Tensor begin_adjoint(const State& g) const = 0;
@@ -87,6 +92,9 @@ class Scheme {
   /// Calls the fields of layer l where the step from s does, and no more: the last value is not
   /// read.
   virtual void evaluate(int64_t l, State s, const Fields& f) const = 0;
+
+  /// What `evaluate` reads of a state.
+  virtual State needed(const State& s) const { return s; }
 
   /// Undoes layer l. `left` is what the step left behind; the row sums of the rebuilt streams are
   /// written into `rebuilt`, for the caller to compare.

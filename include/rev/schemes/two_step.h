@@ -21,7 +21,6 @@ class TwoStep : public Scheme {
  public:
   explicit TwoStep(Start start) : start_(start) {}
 
-  void prepare(int64_t n_layers, const StateOptions& options) override;
   State begin(const at::Tensor& x, const StateOptions& options,
               const at::Tensor& saturated) const override;
   at::Tensor begin_adjoint(const State& g) const override;
@@ -29,6 +28,7 @@ class TwoStep : public Scheme {
   State finish_adjoint(const at::Tensor& grad) const override;
   void step(int64_t l, State& s, const Fields& f, Witness& w) const final;
   void evaluate(int64_t l, State s, const Fields& f) const final;
+  State needed(const State& s) const final;
   void undo(int64_t l, State& s, const Fields& f, const Witness& left,
             Witness& rebuilt) const final;
   void adjoint(int64_t l, State& g, const Pullback& df) const final;

@@ -1,11 +1,11 @@
-#include "engine/record.h"
-
 #include <ATen/core/grad_mode.h>
 #include <memory>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/variable.h>
 #include <utility>
+
+#include "rev/engine/field.h"
 
 namespace rev::engine {
 namespace {
@@ -87,8 +87,8 @@ std::vector<Tensor> pull(Graph& graph, const Tensor& grad, bool retain) {
 
 }  // namespace
 
-Linearised record(const std::function<Tensor(at::TensorList)>& fn, at::TensorList inputs,
-                  const std::vector<Tensor>& parameters) {
+Linearised linearise(const std::function<Tensor(at::TensorList)>& fn, at::TensorList inputs,
+                     const std::vector<Tensor>& parameters) {
   const at::AutoGradMode with_graph(true);
   auto graph = std::make_shared<Graph>();
   for (const Tensor& x : inputs) {
