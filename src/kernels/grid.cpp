@@ -72,27 +72,46 @@ REV_VECTOR_WIDTHS uint64_t sum_row(const uint32_t* x, const uint32_t* weight, in
   return sum;
 }
 
+// One row's part of scale_, or of unscale_, which swaps n and m: y negated first or last, or not.
 template <class Digits>
-uint32_t scale_row(int32_t* y, Digits* digits, int64_t n, const Ratio& a) {
+uint32_t rescale_row(int32_t* y, Digits* digits, int64_t count, int64_t n, int64_t m, bool first,
+                     bool last) {
   uint32_t out = 0;
-  for (int64_t j = 0; j < n; ++j) {
+  for (int64_t j = 0; j < count; ++j) {
     uint64_t d = digits[j];
-    const int32_t x =
-        grid::rescale(y[j], d, static_cast<uint32_t>(a.n), static_cast<uint32_t>(a.m), out);
-    y[j] = a.negative ? grid::negate(x, out) : x;
+    int32_t x = first ? grid::negate(y[j], out) : y[j];
+    x = grid::rescale(x, d, static_cast<uint32_t>(n), static_cast<uint32_t>(m), out);
+    y[j] = last ? grid::negate(x, out) : x;
     digits[j] = static_cast<Digits>(d);
   }
   return out;
 }
 
-template <class Digits>
-uint32_t unscale_row(int32_t* y, Digits* digits, int64_t n, const Ratio& a) {
+// floor(v / n) and what is left, for |v| < 2^50: the product with 1/n is off by less than one,
+// which is put right. Unlike a division it has vectors.
+inline int64_t divide(int64_t v, int64_t n, double inverse, int64_t& rest) {
+  const auto q = static_cast<int64_t>(static_cast<double>(v) * inverse);
+  rest = v - q * n;
+  const int64_t above = rest >= n, below = rest < 0;
+  rest += (below - above) * n;
+  return q + above - below;
+}
+
+// The same whole numbers as the above, for 32-bit digits and n, m up to 2^16.
+REV_VECTOR_WIDTHS uint32_t rescale_row_32(int32_t* y, uint32_t* digits, int64_t count, int64_t n,
+                                          int64_t m, bool first, bool last) {
+  const double over_n = 1.0 / static_cast<double>(n), over_m = 1.0 / static_cast<double>(m);
   uint32_t out = 0;
-  for (int64_t j = 0; j < n; ++j) {
-    uint64_t d = digits[j];
-    const int32_t x = a.negative ? grid::negate(y[j], out) : y[j];
-    y[j] = grid::rescale(x, d, static_cast<uint32_t>(a.m), static_cast<uint32_t>(a.n), out);
-    digits[j] = static_cast<Digits>(d);
+  for (int64_t j = 0; j < count; ++j) {
+    const int32_t x = first ? grid::negate(y[j], out) : y[j];
+    int64_t lost = 0, kept = 0;
+    const int64_t quotient = divide(x, m, over_m, lost);
+    const int64_t d = divide(static_cast<int64_t>(digits[j]) * m + lost, n, over_n, kept);
+    const int64_t wide = quotient * n + kept;
+    const auto cell = static_cast<int32_t>(wide);
+    out |= cell == wide ? 0u : 1u;
+    y[j] = last ? grid::negate(cell, out) : cell;
+    digits[j] = static_cast<uint32_t>(d);
   }
   return out;
 }
@@ -262,16 +281,18 @@ void scale_any_(const char* op, Tensor& y, Tensor& digits, const Ratio& a, const
     return;
   }
   int32_t* cells = y.data_ptr<int32_t>();
-  const auto run = [&](auto* d) {
-    for_rows(y, probe, [&](int64_t offset, int64_t n) {
-      return Undo ? unscale_row(cells + offset, d + offset, n, a)
-                  : scale_row(cells + offset, d + offset, n, a);
+  const auto run = [&](auto rescale, auto* d) {
+    for_rows(y, probe, [&](int64_t offset, int64_t count) {
+      return rescale(cells + offset, d + offset, count, Undo ? a.m : a.n, Undo ? a.n : a.m,
+                     Undo && a.negative, !Undo && a.negative);
     });
   };
-  if (digits.scalar_type() == at::kInt) {
-    run(reinterpret_cast<uint32_t*>(digits.data_ptr<int32_t>()));
+  constexpr int64_t kShort = int64_t{1} << 16;
+  if (digits.scalar_type() == at::kLong) {
+    run(rescale_row<uint64_t>, reinterpret_cast<uint64_t*>(digits.data_ptr<int64_t>()));
   } else {
-    run(reinterpret_cast<uint64_t*>(digits.data_ptr<int64_t>()));
+    run(a.n <= kShort && a.m <= kShort ? rescale_row_32 : rescale_row<uint32_t>,
+        reinterpret_cast<uint32_t*>(digits.data_ptr<int32_t>()));
   }
 }
 

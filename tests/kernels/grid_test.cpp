@@ -113,6 +113,38 @@ TEST(GridTest, ScaleIsTheRoundedProductAndUndoesInAnyOrderOfRatios) {
   }
 }
 
+TEST(GridTest, DigitsOf32And64BitsGiveTheSameCells) {
+  // Two implementations: one by products with reciprocals, one by whole divisions.
+  const std::vector<Ratio> ratios = {{1, 256, false},      {383, 256, true},      {3, 1, false},
+                                     {65536, 65535, true}, {65535, 65536, false}, {7, 13, true}};
+  constexpr int32_t kMost = std::numeric_limits<int32_t>::max();
+  const Tensor edges =
+      torch::tensor({0, 1, -1, 255, 256, -255, -256, -257, kMost, -kMost, -kMost - 1}, at::kInt);
+  const Tensor all = torch::cat({edges, torch::randint(-kMost, kMost, {9989}, at::kInt)});
+  for (const Tensor& i :
+       {all, all.bitwise_right_shift(2)}) {  // products leave the range, or do not
+    for (const Ratio& a : ratios) {
+      // Digits up to what leaves the product with m below 2^32 n.
+      const int64_t most = (int64_t{1} << 32) / a.m * a.n / 2 - 1;
+      const Tensor wide = torch::randint(0, std::min<int64_t>(most, kMost), i.sizes(), at::kLong);
+      Tensor y32 = i.clone(), y64 = i.clone(), d32 = wide.to(at::kInt), d64 = wide.clone();
+      Tensor flag32 = at::zeros({1}, at::kInt), flag64 = at::zeros({1}, at::kInt);
+      scale_(y32, d32, a, {{}, {}, flag32});
+      scale_(y64, d64, a, {{}, {}, flag64});
+      EXPECT_TRUE(at::equal(y32, y64)) << a.n << "/" << a.m;
+      EXPECT_TRUE(at::equal(d32.to(at::kLong).bitwise_and(0xffffffff), d64)) << a.n << "/" << a.m;
+      EXPECT_TRUE(at::equal(flag32, flag64)) << a.n << "/" << a.m;
+      EXPECT_EQ(flag32.item<int32_t>(), i.is_same(all) && a.n >= a.m ? 1 : 0) << a.n << "/" << a.m;
+      unscale_(y64, d64, a);
+      unscale_(y32, d32, a);
+      EXPECT_TRUE(at::equal(y32, y64)) << a.n << "/" << a.m;
+      if (i.is_same(all)) continue;
+      EXPECT_TRUE(at::equal(y32, i)) << a.n << "/" << a.m;
+      EXPECT_TRUE(at::equal(d32, wide.to(at::kInt))) << a.n << "/" << a.m;
+    }
+  }
+}
+
 TEST(GridTest, SaturationIsFlaggedAtTheEdgeOfTheRangeAndNotBefore) {
   const auto flag_of = [](int32_t cell, float f) {
     Tensor y = torch::tensor({0, cell, 0}, at::kInt), flag = at::zeros({1}, at::kInt);
