@@ -1,6 +1,7 @@
 // The grid's arithmetic, element by element: one source for the CPU path and the CUDA kernels, so
 // that both give the same bits. Only IEEE operations in the order written: compile with contraction
-// of a * b + c off (-ffp-contract=off, -fmad=false).
+// of a * b + c off (-ffp-contract=off, -fmad=false). (Of `rescale` the CPU has a second form, with
+// vectors, that a test holds to this one.)
 #pragma once
 
 #include <cmath>
@@ -57,22 +58,23 @@ REV_HOST_DEVICE int32_t blend(int32_t i, int32_t x, float b, float f, float scal
   return add(i, to_cell(linear + increment, out), out);
 }
 
-/// x n / m for whole n, m > 0, undone by swapping n and m. The digits that a division takes and a
-/// product needs go to and come from d, which must stay below 2^64 / m (floor division):
-///   d = d m + (x mod m);  x = x div m;  x = x n + (d mod n);  d = d div n
+/// floor(x n / m) for whole n, m > 0, to within the digit that comes in; undone by swapping n and
+/// m. The digits that a division takes and a product needs go to and come from d, last in first
+/// out:
+///   z = x n + (d mod n);  d = d div n;  x = floor(z / m);  d = d m + (z mod m)
+/// d must stay below 2^64, and z below 2^63.
 REV_HOST_DEVICE int32_t rescale(int32_t x, uint64_t& d, uint32_t n, uint32_t m, uint32_t& out) {
-  const int64_t wide = x;
-  int64_t quotient = wide / m;
-  int64_t remainder = wide - quotient * m;
+  const uint64_t above = d / n;
+  const int64_t z = static_cast<int64_t>(x) * n + static_cast<int64_t>(d - above * n);
+  int64_t quotient = z / m;
+  int64_t remainder = z - quotient * m;
   if (remainder < 0) {
     remainder += m;
     quotient -= 1;
   }
-  const uint64_t digits = d * m + static_cast<uint64_t>(remainder);
-  d = digits / n;
-  const int64_t y = quotient * n + static_cast<int64_t>(digits - d * n);
-  const auto cell = static_cast<int32_t>(y);
-  out |= cell == y ? 0u : 1u;
+  d = above * m + static_cast<uint64_t>(remainder);
+  const auto cell = static_cast<int32_t>(quotient);
+  out |= cell == quotient ? 0u : 1u;
   return cell;
 }
 

@@ -17,6 +17,7 @@ namespace {
 struct Call final : torch::CustomClassHolder {
   std::function<Tensor(at::TensorList)> fn;
   size_t n_inputs = 0;
+  std::vector<Tensor> buffers;
   c10::Device device = c10::kCPU;
   base::RngState rng;
   base::AutocastState autocast;
@@ -49,6 +50,7 @@ struct CheckpointFunction : autograd::Function<CheckpointFunction> {
     const auto call = c10::static_intrusive_pointer_cast<Call>(ctx->saved_data["call"].toCapsule());
     const autograd::variable_list tensors = ctx->get_saved_variables();
     const at::TensorList all(tensors);
+    const BufferGuard once(call->buffers);
     const Linearised graph = replay(call->rng, call->autocast, call->device, [&] {
       return linearise(call->fn, all.slice(0, call->n_inputs), all.slice(call->n_inputs).vec());
     });
@@ -61,11 +63,12 @@ struct CheckpointFunction : autograd::Function<CheckpointFunction> {
 }  // namespace
 
 Tensor checkpoint(std::function<Tensor(at::TensorList)> fn, const std::vector<Tensor>& inputs,
-                  const std::vector<Tensor>& parameters) {
+                  const std::vector<Tensor>& parameters, const std::vector<Tensor>& buffers) {
   TORCH_CHECK(fn != nullptr, "checkpoint: a function is needed, got none");
   auto call = c10::make_intrusive<Call>();
   call->fn = std::move(fn);
   call->n_inputs = inputs.size();
+  call->buffers = buffers;
   std::vector<Tensor> tensors = inputs;
   tensors.insert(tensors.end(), parameters.begin(), parameters.end());
   return CheckpointFunction::apply(at::TensorList(tensors), call);

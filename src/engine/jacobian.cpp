@@ -55,9 +55,6 @@ class Measured final : public schemes::Fields {
     norms_[i] = jacobian_norm(*fields_[i], x, iterations_, seed_);
     return fields_[i]->forward(x);
   }
-  TokenMap token_map(int64_t k, const Tensor& x1_like, const Tensor& x2) const override {
-    return fields_[static_cast<size_t>(k)]->token_map(x1_like, x2);
-  }
 
   const std::vector<double>& norms() const { return norms_; }
 

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/variable.h>
+#include <unordered_set>
 #include <utility>
 
 #include "rev/engine/field.h"
@@ -61,6 +62,29 @@ class PrivateEdges {
   std::vector<Swap> swaps_;
 };
 
+// Throws where the graph reaches a leaf other than those that `edges` lead to.
+void check_listed(const Tensor& output, const autograd::edge_list& edges) {
+  std::unordered_set<const autograd::Node*> seen;
+  for (const autograd::Edge& edge : edges) seen.insert(edge.function.get());
+  std::vector<const autograd::Node*> open;
+  const auto visit = [&](const autograd::Edge& edge) {
+    if (edge.is_valid() && seen.insert(edge.function.get()).second) {
+      open.push_back(edge.function.get());
+    }
+  };
+  if (output.requires_grad()) visit(autograd::impl::gradient_edge(output));
+  while (!open.empty()) {
+    const autograd::Node* node = open.back();
+    open.pop_back();
+    if (const auto* leaf = dynamic_cast<const autograd::AccumulateGrad*>(node)) {
+      TORCH_CHECK(
+          false, "a field reads a tensor of shape ", leaf->variable.sizes(),
+          " that requires a gradient and is not among its parameters: list it, or detach it");
+    }
+    for (const autograd::Edge& edge : node->next_edges()) visit(edge);
+  }
+}
+
 struct Graph {
   std::vector<Tensor> inputs;  // leaves
   autograd::edge_list edges;   // of the inputs, then of the parameters; invalid: no gradient wanted
@@ -101,6 +125,7 @@ Linearised linearise(const std::function<Tensor(at::TensorList)>& fn, at::Tensor
     const PrivateEdges own(parameters);
     graph->output = fn(graph->inputs);
     graph->edges.insert(graph->edges.end(), own.edges().begin(), own.edges().end());
+    check_listed(graph->output, graph->edges);
   }
   return {graph->output.detach(),
           [graph](const Tensor& grad, bool retain) { return pull(*graph, grad, retain); }};

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <utility>
+#include <vector>
 
 #include "rev/base/autocast_state.h"
 #include "rev/base/rng_state.h"
@@ -20,5 +21,22 @@ auto replay(const base::RngState& rng, const base::AutocastState& autocast, c10:
   rng.restore();
   return std::forward<Fn>(fn)();
 }
+
+/// Puts buffers back as they were on leaving a scope.
+class BufferGuard {
+ public:
+  explicit BufferGuard(std::vector<at::Tensor> buffers) : buffers_(std::move(buffers)) {
+    for (const at::Tensor& b : buffers_) before_.push_back(b.clone());
+  }
+  ~BufferGuard() {
+    // Behind autograd's back: a graph may have saved a buffer that its gradient does not read.
+    for (size_t i = 0; i < buffers_.size(); ++i) buffers_[i].variable_data().copy_(before_[i]);
+  }
+  BufferGuard(const BufferGuard&) = delete;
+  BufferGuard& operator=(const BufferGuard&) = delete;
+
+ private:
+  std::vector<at::Tensor> buffers_, before_;
+};
 
 }  // namespace rev::engine

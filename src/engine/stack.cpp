@@ -120,7 +120,7 @@ Stack::Stack(std::shared_ptr<const schemes::Scheme> scheme,
   impl_->scheme = std::move(scheme);
   impl_->options = std::move(options);
   for (std::vector<FieldPtr>& fields : layers) {
-    impl_->layers.push_back({impl_->options.memory, std::move(fields), {}, {}});
+    impl_->layers.push_back({impl_->options.memory, std::move(fields), {}});
   }
   for (int64_t l = 0; l < n_layers(); ++l) impl_->check_memory(l, impl_->options.memory);
 }
@@ -133,15 +133,16 @@ Tensor Stack::forward(const Tensor& x) {
   TORCH_CHECK(x.defined() && at::isFloatingType(x.scalar_type()) && x.dim() >= 1 && x.size(-1) > 0,
               "stack: expected a floating point input [..,C] with C > 0, got ",
               x.defined() ? c10::str(x.scalar_type(), " ", x.sizes()) : "none");
+  if (!at::GradMode::is_enabled()) {
+    return infer(*impl_->scheme, impl_->layers, impl_->options.state, x);
+  }
   auto walk = c10::make_intrusive<Walk>(impl_->scheme, impl_->layers, impl_->options.state,
                                         impl_->options.sink, impl_->report);
+  const std::vector<Tensor>& parameters = walk->parameters();
   const auto wants_gradient = [](const Tensor& t) { return t.requires_grad(); };
-  const bool recorded =
-      at::GradMode::is_enabled() &&
-      (x.requires_grad() ||
-       std::any_of(walk->parameters().begin(), walk->parameters().end(), wants_gradient));
-  if (!recorded) return infer(*impl_->scheme, impl_->layers, impl_->options.state, x);
-  const std::vector<Tensor> parameters = walk->parameters();
+  if (!x.requires_grad() && std::none_of(parameters.begin(), parameters.end(), wants_gradient)) {
+    return infer(*impl_->scheme, impl_->layers, impl_->options.state, x);
+  }
   return function_of(*impl_->scheme)(x, parameters, walk);
 }
 

@@ -21,23 +21,6 @@ namespace {
 
 int64_t bytes(const Tensor& t) { return t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; }
 
-// Puts buffers back as they were on leaving a scope.
-class BufferGuard {
- public:
-  explicit BufferGuard(std::vector<Tensor> buffers) : buffers_(std::move(buffers)) {
-    for (const Tensor& b : buffers_) before_.push_back(b.clone());
-  }
-  ~BufferGuard() {
-    // Behind autograd's back: a graph may have saved a buffer that its gradient does not read.
-    for (size_t i = 0; i < buffers_.size(); ++i) buffers_[i].variable_data().copy_(before_[i]);
-  }
-  BufferGuard(const BufferGuard&) = delete;
-  BufferGuard& operator=(const BufferGuard&) = delete;
-
- private:
-  std::vector<Tensor> buffers_, before_;
-};
-
 // Where a state left the grid's range, as the steps find it.
 class Saturation {
  public:
@@ -76,9 +59,6 @@ class Plain final : public schemes::Fields {
   Tensor operator()(int64_t k, at::TensorList x) const override {
     return layer_.fields[static_cast<size_t>(k)]->forward(x);
   }
-  TokenMap token_map(int64_t k, const Tensor& x1_like, const Tensor& x2) const override {
-    return layer_.fields[static_cast<size_t>(k)]->token_map(x1_like, x2);
-  }
 
  private:
   const Layer& layer_;
@@ -105,10 +85,6 @@ class Walk::Forward final : public schemes::Fields {
     last_ = base::RngState::capture(device_, last_);
     trace_.rng[i] = last_;
     return field.forward(x);
-  }
-
-  TokenMap token_map(int64_t k, const Tensor& x1_like, const Tensor& x2) const override {
-    return layer_.fields[static_cast<size_t>(k)]->token_map(x1_like, x2);
   }
 
  private:
@@ -169,9 +145,8 @@ Walk::Walk(std::shared_ptr<const schemes::Scheme> scheme, std::vector<Layer> lay
   for (size_t l = 0; l < layers_.size(); ++l) {
     Layer& layer = layers_[l];
     for (const FieldPtr& field : layer.fields) {
-      layer.parameters.push_back(field->parameters());
       std::vector<size_t>& slots = layer.slots.emplace_back();
-      for (const Tensor& p : layer.parameters.back()) {
+      for (const Tensor& p : field->parameters()) {
         const auto [found, is_new] = place.try_emplace(p.unsafeGetTensorImpl(), parameters_.size());
         if (is_new) {
           parameters_.push_back(p);
@@ -253,8 +228,8 @@ void Walk::rebuild(size_t l, State& s, const Backward& fields) {
                  "evaluated again: it counts in place, draws from a generator of its own, was "
                  "changed since forward, or ran with another number of threads"));
   };
+  check('p', left.sums_p, rebuilt.sums_p);  // first: without it q may not have been solved for
   check('q', left.sums_q, rebuilt.sums_q);
-  check('p', left.sums_p, rebuilt.sums_p);
 }
 
 void Walk::check_unchanged(size_t l) const {

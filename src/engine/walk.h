@@ -17,8 +17,7 @@ namespace rev::engine {
 struct Layer {
   Memory memory = Memory::Invert;
   std::vector<FieldPtr> fields;
-  std::vector<std::vector<at::Tensor>> parameters;  // of each field
-  std::vector<std::vector<size_t>> slots;           // their places among the pass' parameters
+  std::vector<std::vector<size_t>> slots;  // of each field's parameters, among those of the pass
 };
 
 class Walk final : public torch::CustomClassHolder {

@@ -104,14 +104,13 @@ REV_VECTOR_WIDTHS uint32_t rescale_row_32(int32_t* y, uint32_t* digits, int64_t 
   uint32_t out = 0;
   for (int64_t j = 0; j < count; ++j) {
     const int32_t x = first ? grid::negate(y[j], out) : y[j];
-    int64_t lost = 0, kept = 0;
-    const int64_t quotient = divide(x, m, over_m, lost);
-    const int64_t d = divide(static_cast<int64_t>(digits[j]) * m + lost, n, over_n, kept);
-    const int64_t wide = quotient * n + kept;
-    const auto cell = static_cast<int32_t>(wide);
-    out |= cell == wide ? 0u : 1u;
+    int64_t in = 0, lost = 0;
+    const int64_t above = divide(digits[j], n, over_n, in);
+    const int64_t quotient = divide(x * n + in, m, over_m, lost);
+    const auto cell = static_cast<int32_t>(quotient);
+    out |= cell == quotient ? 0u : 1u;
     y[j] = last ? grid::negate(cell, out) : cell;
-    digits[j] = static_cast<uint32_t>(d);
+    digits[j] = static_cast<uint32_t>(above * m + lost);
   }
   return out;
 }

@@ -1,5 +1,7 @@
 #include "rev/schemes/hamiltonian.h"
 
+#include <cmath>
+
 #include "rev/schemes/digits.h"
 #include "schemes/streams.h"
 
@@ -27,14 +29,6 @@ State Hamiltonian::begin(const Tensor& x, const StateOptions& options,
 }
 
 Tensor Hamiltonian::begin_adjoint(const State& g) const { return sum(g.q, g.p); }
-
-Tensor Hamiltonian::finish(const State& s) const { return value_copy(s, s.p); }
-
-State Hamiltonian::finish_adjoint(const Tensor& grad) const {
-  State g;
-  g.p = grad;
-  return g;
-}
 
 void Hamiltonian::advance_q(State& s, const Fields& f, Witness& w) const {
   own_(s.digits);
@@ -76,6 +70,10 @@ void Hamiltonian::adjoint(int64_t, State& g, const Pullback& df) const {
   g.q = sum(g.q, df(1, g.p)[0]);
   g.p = sum(times(b_.value(), g.p), df(0, g.q)[0]);
   g.q = times(a_.value(), g.q);
+}
+
+std::optional<double> Hamiltonian::stable_norm(int64_t) const {
+  return 2.0 + std::fabs(a_.value() + b_.value());
 }
 
 }  // namespace rev::schemes

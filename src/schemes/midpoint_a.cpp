@@ -16,8 +16,8 @@ double uniform(std::mt19937_64& generator) {
 
 }  // namespace
 
-MidpointA::MidpointA(const std::vector<double>& a, double h, Start start) : TwoStep(start), h_(h) {
-  TORCH_CHECK(std::isfinite(h) && h != 0.0, "midpoint-a: h must be a number other than 0, got ", h);
+MidpointA::MidpointA(const std::vector<double>& a, double h, Start start)
+    : TwoStep("midpoint-a", h, start) {
   for (const double weight : a) a_.push_back(nearest_ratio(weight));
 }
 
@@ -59,13 +59,13 @@ void MidpointA::advance(int64_t l, State& s, const at::Tensor& f,
                         const kernels::Probe& probe) const {
   own_(s.digits);
   kernels::scale_(s.q, s.digits, a_[l], probe);
-  kernels::blend_(s.q, s.p, 1.0 - a(l), f, h_, s.bits, {{}, {}, probe.saturated});
+  kernels::blend_(s.q, s.p, 1.0 - a(l), f, h(), s.bits, {{}, {}, probe.saturated});
 }
 
 void MidpointA::retreat(int64_t l, State& s, const at::Tensor& f,
                         const kernels::Probe& probe) const {
   own_(s.digits);
-  kernels::blend_(s.q, s.p, -(1.0 - a(l)), f, -h_, s.bits);
+  kernels::blend_(s.q, s.p, -(1.0 - a(l)), f, -h(), s.bits);
   kernels::unscale_(s.q, s.digits, a_[l], probe);
 }
 

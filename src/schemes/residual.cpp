@@ -13,14 +13,6 @@ State Residual::begin(const Tensor& x, const StateOptions& options, const Tensor
   return s;
 }
 
-Tensor Residual::finish(const State& s) const { return value_copy(s, s.p); }
-
-State Residual::finish_adjoint(const Tensor& grad) const {
-  State g;
-  g.p = grad;
-  return g;
-}
-
 void Residual::step(int64_t, State& s, const Fields& f, Witness& w) const {
   const Tensor increment = f(0, {value(s, s.p)});
   own_(s.p);

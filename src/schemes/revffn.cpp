@@ -2,6 +2,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/where.h>
 #include <algorithm>
 #include <limits>
@@ -79,6 +80,8 @@ RevFFN::RevFFN(RevFFNOptions options) : options_(options) {
               options.low_bits);
   TORCH_CHECK(options.max_evaluations >= 1, "revffn: max_evaluations must be at least 1, got ",
               options.max_evaluations);
+  TORCH_CHECK(options.max_corrections >= 0, "revffn: max_corrections must be at least 0, got ",
+              options.max_corrections);
 }
 
 State RevFFN::begin(const Tensor& x, const StateOptions& options, const Tensor& saturated) const {
@@ -143,6 +146,11 @@ void RevFFN::undo(int64_t l, State& s, const Fields& f, const Witness& left,
   own_(s.p);
   kernels::update_(s.p, mlp, -1.0, s.bits, after_undo(left, rebuilt, &Witness::sums_p, s.p));
 
+  const bool provable = left.low_bits.defined();
+  if (provable && kernels::count_differing(left.sums_p, rebuilt.sums_p) != 0) {
+    return;  // g gave other bits: the caller finds it in the sums
+  }
+
   const Tensor x2 = value(s, s.p);
   const Tensor y1 = s.q;
   const Tensor rows = y1.view({-1, y1.size(-1)});  // [N,C/2]
@@ -156,7 +164,6 @@ void RevFFN::undo(int64_t l, State& s, const Fields& f, const Witness& left,
                ? kernels::select_by_low_bits(near, left.low_bits, left.n_low_bits)
                : near;
   };
-  const bool provable = left.low_bits.defined();
   int64_t refuted = found.unsettled;
   s.q = select(found.x.view(y1.sizes()));
   for (int64_t correction = 0;; ++correction) {
@@ -172,6 +179,10 @@ void RevFFN::undo(int64_t l, State& s, const Fields& f, const Witness& left,
     s.q = at::where(wrong_rows, select(next), s.q);
   }
   if (refuted != 0) {
+    // A field that gives other bits each time leads the iteration astray, too: the caller finds it
+    // in the sums.
+    const auto evaluate = [&] { return f(0, {value(s, s.q), x2}); };
+    if (provable && !at::equal(evaluate(), evaluate())) return;
     throw base::NotInvertible(
         base::NotInvertible::Cause::FixedPoint, l, refuted, found.contraction,
         c10::str(

@@ -1,12 +1,6 @@
 #include "rev/schemes/stability.h"
 
 #include <cmath>
-#include <limits>
-
-#include "rev/schemes/hamiltonian.h"
-#include "rev/schemes/leapfrog.h"
-#include "rev/schemes/midpoint.h"
-#include "rev/schemes/midpoint_a.h"
 
 namespace rev::schemes {
 namespace {
@@ -30,19 +24,6 @@ std::pair<Complex, Complex> two_step_roots(double a, double b, double c, Complex
 
 std::pair<Complex, Complex> hamiltonian_roots(double a, double b, Complex lambda, Complex mu) {
   return roots(a + b + lambda * mu, a * b);
-}
-
-std::optional<double> stable_norm(const Scheme& scheme, int64_t layer) {
-  if (const auto* s = dynamic_cast<const Midpoint*>(&scheme)) return 1.0 / std::fabs(s->h());
-  if (const auto* s = dynamic_cast<const Leapfrog*>(&scheme)) return 4.0 / (s->h() * s->h());
-  if (const auto* s = dynamic_cast<const MidpointA*>(&scheme)) {
-    const double a = s->a(layer);
-    return (1.0 + std::fabs(a) + std::fabs(1.0 - a)) / std::fabs(s->h());
-  }
-  if (const auto* s = dynamic_cast<const Hamiltonian*>(&scheme)) {
-    return 2.0 + std::fabs(s->a() + 1.0 / s->a());
-  }
-  return std::nullopt;
 }
 
 }  // namespace rev::schemes

@@ -1,5 +1,6 @@
 #include "rev/schemes/two_step.h"
 
+#include <cmath>
 #include <utility>
 
 #include "schemes/streams.h"
@@ -7,6 +8,10 @@
 namespace rev::schemes {
 
 using at::Tensor;
+
+TwoStep::TwoStep(const char* name, double h, Start start) : name_(name), h_(h), start_(start) {
+  TORCH_CHECK(std::isfinite(h) && h != 0.0, name, ": h must be a number other than 0, got ", h);
+}
 
 State TwoStep::begin(const Tensor& x, const StateOptions& options, const Tensor& saturated) const {
   State s;
@@ -18,14 +23,6 @@ State TwoStep::begin(const Tensor& x, const StateOptions& options, const Tensor&
 
 Tensor TwoStep::begin_adjoint(const State& g) const {
   return start_ == Start::Copy ? sum(g.q, g.p) : g.p;
-}
-
-Tensor TwoStep::finish(const State& s) const { return value_copy(s, s.p); }
-
-State TwoStep::finish_adjoint(const Tensor& grad) const {
-  State g;
-  g.p = grad;
-  return g;
 }
 
 void TwoStep::step(int64_t l, State& s, const Fields& f, Witness& w) const {
@@ -80,6 +77,12 @@ void TwoStep::adjoint(int64_t l, State& g, const Pullback& df) const {
   }
   g.p = sum(sum(g.q, k.b == 0.0 ? Tensor() : times(k.b, newest)), through_field);
   g.q = times(k.a, newest);
+}
+
+std::optional<double> TwoStep::stable_norm(int64_t l) const {
+  if (starts(l)) return std::nullopt;
+  const Coefficients k = coefficients(l);
+  return (1.0 + std::fabs(k.a) + std::fabs(k.b)) / std::fabs(k.c);
 }
 
 }  // namespace rev::schemes

@@ -56,6 +56,19 @@ TEST(CheckpointTest, GradientsPassTheGradcheck) {
             support::kGradientTolerance);
 }
 
+TEST(CheckpointTest, BuffersMoveOnce) {
+  torch::nn::BatchNorm1d norm(torch::nn::BatchNorm1dOptions(3)), same(norm->options);
+  const Tensor x = torch::randn({5, 3}).requires_grad_();
+  checkpoint([&](at::TensorList in) { return norm(in[0]); }, {x}, norm->parameters(),
+             norm->buffers())
+      .sum()
+      .backward();
+  same(x);
+  EXPECT_EQ(norm->num_batches_tracked.item<int64_t>(), 1);
+  EXPECT_TRUE(at::equal(norm->running_mean, same->running_mean));
+  EXPECT_TRUE(at::equal(norm->running_var, same->running_var));
+}
+
 TEST(CheckpointTest, KeepsNoActivations) {
   base::count_memory();
   const Tensor x = torch::randn({64, 1024}).requires_grad_();

@@ -360,33 +360,63 @@ TEST(StackTest, AParameterMadeFromOthersPassesItsGradientOn) {
 }
 
 TEST(StackTest, FieldsThatCountInPlaceAreCaughtInEveryLayer) {
-  for (const int64_t n_layers : {1, 4}) {
-    for (int64_t where = 0; where < n_layers; ++where) {
-      const Tensor calls = torch::zeros({1}), w = torch::ones({1}).requires_grad_();
-      const FieldPtr counting = field(
-          [=](const Tensor& x) {
-            const torch::NoGradGuard no_grad;
-            calls.add_(1);
-            return (x * 0.1 + calls.item<float>() * 0.01) * w.detach();
-          },
-          {w});
-      const FieldPtr honest = field([=](const Tensor& x) { return x * w * 0.1; }, {w});
-      std::vector<FieldPtr> fields(static_cast<size_t>(n_layers), honest);
-      fields[static_cast<size_t>(where)] = counting;
-      Stack stack(std::make_shared<schemes::Midpoint>(), fields);
-      const Tensor y = stack.forward(input());
-      try {
-        y.sum().backward();
-        FAIL() << "a field that is not deterministic went unnoticed in layer " << where;
-      } catch (const base::NotInvertible& error) {
-        EXPECT_EQ(error.cause(), base::NotInvertible::Cause::Field);
-        EXPECT_EQ(error.layer(), where);
-        EXPECT_EQ(error.rows(), 12);
-        EXPECT_NE(std::string(error.what()).find("12 of 12 rows"), std::string::npos)
-            << error.what();
+  for (const std::string& name : kInvertibleSchemes) {
+    for (const int64_t n_layers : {1, 4}) {
+      const auto scheme = make_scheme(name, n_layers);
+      const int64_t per_layer = scheme->fields_per_layer();
+      for (int64_t where = 0; where < n_layers * per_layer; ++where) {
+        const Tensor calls = torch::zeros({1}), w = torch::ones({1}).requires_grad_();
+        const auto value = [=](const Tensor& x, bool counts) {
+          const torch::NoGradGuard no_grad;
+          if (counts) calls.add_(1);
+          return (x * 0.1 + calls.item<float>() * (counts ? 0.01 : 0.0)) * w.detach();
+        };
+        std::vector<std::vector<FieldPtr>> layers(static_cast<size_t>(n_layers));
+        for (int64_t i = 0; i < n_layers * per_layer; ++i) {
+          const bool counts = i == where;
+          layers[static_cast<size_t>(i / per_layer)].push_back(
+              name == "revffn" && i % 2 == 0
+                  ? cross_field([=](const Tensor& a,
+                                    const Tensor& b) { return value(a + b, counts) + 0.0 * w; },
+                                {w})
+                  : field([=](const Tensor& x) { return value(x, counts) + 0.0 * w; }, {w}));
+        }
+        Stack stack(scheme, layers);
+        const Tensor y = stack.forward(input());
+        try {
+          y.sum().backward();
+          FAIL() << name << ": a field that is not deterministic went unnoticed, " << where;
+        } catch (const base::NotInvertible& error) {
+          EXPECT_EQ(error.cause(), base::NotInvertible::Cause::Field) << error.what();
+          EXPECT_EQ(error.layer(), where / per_layer) << error.what();
+          EXPECT_EQ(error.rows(), 12);
+          EXPECT_NE(std::string(error.what()).find("12 of 12 rows"), std::string::npos)
+              << error.what();
+        }
+        EXPECT_FALSE(w.grad().defined());  // no wrong gradient was returned
       }
-      EXPECT_FALSE(w.grad().defined());  // no wrong gradient was returned
     }
+  }
+}
+
+TEST(StackTest, ATensorThatIsReadAndNotListedIsRefused) {
+  const Tensor listed = torch::ones({1}).requires_grad_(),
+               other = torch::ones({3}).requires_grad_();
+  const Tensor made = other * 2;  // not a leaf
+  for (const Memory memory : {Memory::Store, Memory::Checkpoint, Memory::Invert}) {
+    StackOptions options;
+    options.memory = memory;
+    for (const Tensor& unlisted : {other, made}) {
+      const FieldPtr f =
+          field([=](const Tensor& x) { return x * listed * unlisted.sum(); }, {listed});
+      Stack stack(std::make_shared<schemes::Midpoint>(), std::vector<FieldPtr>{f}, options);
+      EXPECT_THROW_WITH(stack.forward(input()).sum().backward(),
+                        "reads a tensor of shape [3] that requires a gradient and is not among");
+    }
+    const FieldPtr f =
+        field([=](const Tensor& x) { return x * listed * made.detach().sum(); }, {listed});
+    Stack stack(std::make_shared<schemes::Midpoint>(), std::vector<FieldPtr>{f}, options);
+    EXPECT_NO_THROW(stack.forward(input()).sum().backward());
   }
 }
 

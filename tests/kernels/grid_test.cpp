@@ -90,7 +90,7 @@ TEST(GridTest, BlendRoundsBothTermsOnceAndUndoes) {
   }
 }
 
-TEST(GridTest, ScaleIsTheRoundedProductAndUndoesInAnyOrderOfRatios) {
+TEST(GridTest, ScaleIsTheProductToACellAndUndoesInAnyOrderOfRatios) {
   const std::vector<Ratio> ratios = {{5, 4, false},     {13, 16, true}, {1, 1, true},
                                      {256, 205, false}, {1, 8, false},  {383, 256, true}};
   for (const auto digit_type : {at::kInt, at::kLong}) {
@@ -101,9 +101,9 @@ TEST(GridTest, ScaleIsTheRoundedProductAndUndoesInAnyOrderOfRatios) {
       const Tensor before = y.clone();
       states.push_back(before);
       scale_(y, digits, a);
-      // floor(x / m) n <= |a| x < that + n, plus a digit below n.
+      // The digit that comes in adds less than n / m cells, the floor takes less than one.
       const Tensor off = (y.to(at::kDouble) - before.to(at::kDouble) * a.value()).abs();
-      EXPECT_LE(off.max().item<double>(), static_cast<double>(a.n));
+      EXPECT_LT(off.max().item<double>(), std::max(1.0, std::abs(a.value())));
     }
     for (size_t k = ratios.size(); k-- > 0;) {
       unscale_(y, digits, ratios[k]);
@@ -124,8 +124,7 @@ TEST(GridTest, DigitsOf32And64BitsGiveTheSameCells) {
   for (const Tensor& i :
        {all, all.bitwise_right_shift(2)}) {  // products leave the range, or do not
     for (const Ratio& a : ratios) {
-      // Digits up to what leaves the product with m below 2^32 n.
-      const int64_t most = (int64_t{1} << 32) / a.m * a.n / 2 - 1;
+      const int64_t most = ((int64_t{1} << 32) / a.m - 1) * a.n;  // digits stay below 2^32
       const Tensor wide = torch::randint(0, std::min<int64_t>(most, kMost), i.sizes(), at::kLong);
       Tensor y32 = i.clone(), y64 = i.clone(), d32 = wide.to(at::kInt), d64 = wide.clone();
       Tensor flag32 = at::zeros({1}, at::kInt), flag64 = at::zeros({1}, at::kInt);

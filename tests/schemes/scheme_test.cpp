@@ -224,16 +224,33 @@ TEST_P(InvertibleTest, EvaluateCallsTheFieldsWhereStepDoes) {
 INSTANTIATE_TEST_SUITE_P(Schemes, InvertibleTest, ::testing::ValuesIn(kInvertible),
                          [](const auto& tested) { return tested.param.name; });
 
-// The papers' formulas, one step, in float64.
-struct OneStep {
-  Tensor q = torch::randn({3, 4}, at::kDouble), p = torch::randn({3, 4}, at::kDouble);
+// The papers' formulas, one step, on float64 states and on the grid.
+class FormulaTest : public ::testing::TestWithParam<at::ScalarType> {
+ protected:
+  static constexpr int64_t kBits = 16;
+
   static Tensor f(const Tensor& x) { return torch::sin(x * 1.7); }
   static Tensor g(const Tensor& x) { return torch::tanh(x * 0.6); }
 
-  State run(const Scheme& scheme, int64_t l = 1) const {
+  void SetUp() override { torch::manual_seed(3); }
+
+  static Tensor value(const Tensor& state) { return kernels::decode(state, kBits).to(at::kDouble); }
+
+  // The step of layer l from random streams, whose values are left in q and p.
+  State step(const Scheme& scheme, int64_t l = 1) {
+    const StateOptions options = scheme.plan(2, {GetParam(), kBits});
+    const auto stream = [&] {
+      return kernels::encode(torch::randn({3, 4}, at::kDouble), options.dtype, kBits);
+    };
     State s;
-    s.q = q.clone();
-    s.p = p.clone();
+    s.bits = kBits;
+    s.q = stream();
+    s.p = stream();
+    if (options.digits != at::ScalarType::Undefined) {
+      s.digits = torch::randint(200, s.p.sizes(), options.digits);
+    }
+    q = value(s.q).clone();
+    p = value(s.p).clone();
     Witness none;
     scheme.step(l, s,
                 TestFields({[](at::TensorList x) { return f(x[0]); },
@@ -241,68 +258,69 @@ struct OneStep {
                 none);
     return s;
   }
+
+  // Floats: a few roundings of numbers of size 8. The grid: a product to two cells (|a| < 2), an
+  // increment to half a one, of which a second stream's field sees the first's.
+  static void expect_near(const Tensor& state, const Tensor& formula) {
+    const double tolerance = GetParam() == at::kInt ? 3.5 * 0x1p-16 : 8e-15;
+    EXPECT_LT((value(state) - formula).abs().max().item<double>(), tolerance);
+  }
+
+  Tensor q, p;
 };
 
-// A few roundings of numbers of size 8.
-bool near(const Tensor& a, const Tensor& b) { return at::allclose(a, b, 0, 8e-15); }
-
-TEST(FormulaTest, MidpointIsEquation4) {
-  const OneStep c;
-  Midpoint scheme(0.3);
-  const State s = c.run(scheme);
-  EXPECT_TRUE(near(s.p, c.q + 2 * 0.3 * OneStep::f(c.p)));
-  EXPECT_TRUE(at::equal(s.q, c.p));
+TEST_P(FormulaTest, MidpointIsEquation4) {
+  const State s = step(Midpoint(0.3));
+  expect_near(s.p, q + 2 * 0.3 * f(p));
+  EXPECT_TRUE(at::equal(value(s.q), p));
 }
 
-TEST(FormulaTest, LeapfrogIsEquation6) {
-  const OneStep c;
-  Leapfrog scheme(0.3);
-  const State s = c.run(scheme);
-  EXPECT_TRUE(near(s.p, 2 * c.p - c.q + 0.3 * 0.3 * OneStep::f(c.p)));
-  EXPECT_TRUE(at::equal(s.q, c.p));
+TEST_P(FormulaTest, LeapfrogIsEquation6) {
+  const State s = step(Leapfrog(0.3));
+  expect_near(s.p, 2 * p - q + 0.3 * 0.3 * f(p));
+  EXPECT_TRUE(at::equal(value(s.q), p));
 }
 
-TEST(FormulaTest, MidpointAIsEquation15) {
-  const OneStep c;
-  MidpointA scheme({1.0, -0.75}, 0.3);
-  const State s = c.run(scheme);
-  EXPECT_TRUE(near(s.p, -0.75 * c.q + 1.75 * c.p + 0.3 * OneStep::f(c.p)));
-}
-
-TEST(FormulaTest, MidpointAWithOneIsMidpointWithHalfTheStep) {
-  const OneStep c;
-  MidpointA weighted({1.0, 1.0}, 0.6);
-  Midpoint plain(0.3);
-  EXPECT_TRUE(at::equal(c.run(weighted).p, c.run(plain).p));
-}
-
-TEST(FormulaTest, HamiltonianIsEquations8And9And20) {
-  const OneStep c;
-  Hamiltonian plain;
-  State s = c.run(plain);
-  EXPECT_TRUE(near(s.q, c.q + OneStep::f(c.p)));
-  EXPECT_TRUE(near(s.p, c.p + OneStep::g(s.q)));
-  Hamiltonian scaled(1.25);
-  s = c.run(scaled);
-  EXPECT_TRUE(near(s.q, 1.25 * c.q + OneStep::f(c.p)));
-  EXPECT_TRUE(near(s.p, c.p / 1.25 + OneStep::g(s.q)));
-}
-
-TEST(FormulaTest, ResidualIsEquation26) {
-  const OneStep c;
-  Residual scheme;
-  EXPECT_TRUE(near(c.run(scheme).p, c.p + OneStep::f(c.p)));
-}
-
-TEST(FormulaTest, EulerStartIsAResidualStepWithWeightOne) {
-  const OneStep c;
-  for (const auto& scheme : std::vector<std::shared_ptr<Scheme>>{std::make_shared<Midpoint>(0.3),
-                                                                 std::make_shared<Leapfrog>(0.3)}) {
-    const State s = c.run(*scheme, 0);
-    EXPECT_TRUE(near(s.p, c.p + OneStep::f(c.p)));
-    EXPECT_TRUE(at::equal(s.q, c.p));
+TEST_P(FormulaTest, MidpointAIsEquation15) {
+  for (const double a : {-0.75, 1.25, 383.0 / 256}) {
+    const State s = step(MidpointA({1.0, a}, 0.3));
+    expect_near(s.p, a * q + (1 - a) * p + 0.3 * f(p));
   }
 }
+
+TEST_P(FormulaTest, MidpointAWithOneIsMidpointWithHalfTheStep) {
+  const State weighted = step(MidpointA({1.0, 1.0}, 0.6));
+  torch::manual_seed(3);
+  EXPECT_TRUE(at::equal(weighted.p, step(Midpoint(0.3)).p));
+}
+
+TEST_P(FormulaTest, HamiltonianIsEquations8And9And20) {
+  for (const double a : {1.0, 1.25, -0.625}) {
+    const State s = step(Hamiltonian(a));
+    expect_near(s.q, a * q + f(p));
+    expect_near(s.p, p / a + g(value(s.q)));
+  }
+}
+
+TEST_P(FormulaTest, ResidualIsEquation26) {
+  const State s = step(Residual());
+  expect_near(s.p, p + f(p));
+}
+
+TEST_P(FormulaTest, EulerStartIsAResidualStepWithWeightOne) {
+  for (const auto& scheme : std::vector<std::shared_ptr<Scheme>>{
+           std::make_shared<Midpoint>(0.3), std::make_shared<Leapfrog>(0.3),
+           std::make_shared<MidpointA>(std::vector<double>{0.5, 0.5})}) {
+    const State s = step(*scheme, 0);
+    expect_near(s.p, p + f(p));
+    EXPECT_TRUE(at::equal(value(s.q), p));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(States, FormulaTest, ::testing::Values(at::kDouble, at::kInt),
+                         [](const auto& tested) {
+                           return tested.param == at::kInt ? "Grid" : "Float64";
+                         });
 
 TEST(MidpointATest, DrawsAreEquation16AndAFunctionOfTheSeed) {
   const auto a = MidpointA::draw(20000, 5);
@@ -323,6 +341,8 @@ TEST(MidpointATest, DrawsAreEquation16AndAFunctionOfTheSeed) {
 TEST(MidpointATest, RefusesWeightsWithoutInverse) {
   EXPECT_THROW_WITH(MidpointA({1.0, 0.0}), "a = 0 has no inverse");
   EXPECT_THROW_WITH(MidpointA({1.0, NAN}), "has no inverse");
+  EXPECT_THROW_WITH(MidpointA({1.0, 1.0 / 512}), "must be above 1/512 and below 65536");
+  EXPECT_THROW_WITH(MidpointA({1.0, -65536}), "must be above 1/512 and below 65536");
   MidpointA two({1.0, 0.5});
   EXPECT_THROW_WITH(two.plan(3, {}), "3 layers need as many weights a, got 2");
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <gtest/gtest.h>
+#include <numbers>
 #include <torch/torch.h>
 
 #include "rev/schemes/hamiltonian.h"
@@ -9,6 +10,7 @@
 #include "rev/schemes/midpoint.h"
 #include "rev/schemes/midpoint_a.h"
 #include "rev/schemes/residual.h"
+#include "rev/schemes/revffn.h"
 #include "schemes/fields.h"
 
 namespace rev::schemes {
@@ -42,31 +44,48 @@ TEST(StabilityTest, MidpointIsStableOnTheImaginaryAxisUpToOneOverH) {
   }
   EXPECT_GT(std::abs(two_step_roots(1, 0, 2 * h, Complex(0, 2.1)).first), 1.1);
   EXPECT_GT(std::abs(two_step_roots(1, 0, 2 * h, Complex(-0.5, 0)).first), 1.1);
-  EXPECT_EQ(stable_norm(Midpoint(h), 0), 2.0);
+  EXPECT_EQ(Midpoint(h).stable_norm(1), 2.0);
 }
 
 TEST(StabilityTest, LeapfrogIsStableOnTheNegativeRealAxis) {
   const double h = 0.5;  // c = h^2, a = -1, b = 2
   for (const double x : {-0.1, -8.0, -15.9}) {
-    EXPECT_NEAR(std::abs(two_step_roots(-1, 2, h * h, x).first), 1, 1e-7) << x;
+    EXPECT_NEAR(std::abs(two_step_roots(-1, 2, h * h, x).first), 1, kRounding) << x;
   }
   EXPECT_GT(std::abs(two_step_roots(-1, 2, h * h, -16.5).first), 1.1);
   EXPECT_GT(std::abs(two_step_roots(-1, 2, h * h, 0.5).first), 1.1);
-  EXPECT_EQ(stable_norm(Leapfrog(h), 0), 16.0);
+  EXPECT_EQ(Leapfrog(h).stable_norm(1), 16.0);
 }
 
 TEST(StabilityTest, HamiltonianIsStableBetweenMinusFourAndZero) {
   for (const double product : {-0.1, -2.0, -3.9}) {
-    EXPECT_NEAR(std::abs(hamiltonian_roots(1, 1, 1, product).first), 1, 1e-7);
+    EXPECT_NEAR(std::abs(hamiltonian_roots(1, 1, 1, product).first), 1, kRounding);
   }
   EXPECT_GT(std::abs(hamiltonian_roots(1, 1, 1, -4.5).first), 1.1);
   EXPECT_GT(std::abs(hamiltonian_roots(1, 1, 1, 0.5).first), 1.1);
-  EXPECT_EQ(stable_norm(Hamiltonian(), 0), 4.0);
+  EXPECT_EQ(Hamiltonian().stable_norm(0), 4.0);
+  EXPECT_EQ(Hamiltonian(1.25).stable_norm(0), 2.0 + 1.25 + 0.8);
 }
 
 TEST(StabilityTest, MidpointAAndTheOthers) {
-  EXPECT_EQ(stable_norm(MidpointA({1.0, -0.5}, 0.5), 1), (1 + 0.5 + 1.5) / 0.5);
-  EXPECT_FALSE(stable_norm(Residual(), 0).has_value());
+  EXPECT_EQ(MidpointA({1.0, -0.5}, 0.5).stable_norm(1), (1 + 0.5 + 1.5) / 0.5);
+  EXPECT_FALSE(Residual().stable_norm(0).has_value());
+  EXPECT_FALSE(RevFFN().stable_norm(0).has_value());
+  EXPECT_FALSE(Midpoint().stable_norm(0).has_value());  // an Euler start
+  EXPECT_TRUE(Midpoint(0.5, Start::Copy).stable_norm(0).has_value());
+}
+
+// Beyond the norm a root exceeds max(1, |a|) wherever lambda lies on the circle.
+TEST(StabilityTest, TheNormIsWhereGrowthBecomesCertain) {
+  const double h = 0.5;
+  for (const double a : {-0.5, 0.75, 1.25, -1.4}) {
+    const MidpointA scheme({1.0, a}, h);
+    const double norm = scheme.stable_norm(1).value(), most = std::max(1.0, std::abs(scheme.a(1)));
+    for (int k = 0; k < 360; ++k) {
+      const Complex lambda = std::polar(1.01 * norm, k * std::numbers::pi / 180);
+      EXPECT_GT(std::abs(two_step_roots(scheme.a(1), 1 - scheme.a(1), h, lambda).first), most);
+    }
+  }
 }
 
 // The factor of growth that `steps` steps of the scheme show on f(p) = lambda p, started on the
@@ -83,7 +102,8 @@ TEST(StabilityTest, StepsGrowByTheRoots) {
   const TestFields f({[=](at::TensorList x) { return x[0] * lambda; }});
   Witness none;
   for (int l = 1; l < 21; ++l) scheme.step(l, s, f, none);
-  EXPECT_NEAR(s.p.item<double>() / std::pow(xi, 21), 1, 1e-12);
+  // 21 steps of three roundings of 1e-16, and as many of xi's own.
+  EXPECT_NEAR(s.p.item<double>() / std::pow(xi, 21), 1, 1e-13);
 }
 
 // p^(l+1) = 2 p^(l) - p^(l-1) + h^2 A p^(l) with A symmetric keeps
@@ -126,7 +146,7 @@ TEST(StabilityTest, HamiltonianKeepsItsInvariantOnALinearField) {
                       [=](at::TensorList x) { return x[0] * mu; }});
   Witness none;
   for (int l = 0; l < 1000; ++l) scheme.step(l, s, f, none);
-  EXPECT_NEAR(energy() / before, 1, 1e-10);
+  EXPECT_NEAR(energy() / before, 1, 1e-10);  // as above
 }
 
 }  // namespace

@@ -13,9 +13,13 @@ namespace rev::engine {
 /// that fn reads and gradients are wanted for (they may be frozen). Hooks, accumulation,
 /// `autograd::grad` and several forwards before a backward work as for any node; a second
 /// derivative is refused. fn is kept until the graph is freed and must return the same bits for the
-/// same inputs.
+/// same inputs (which nothing here can check).
+///
+/// buffers: tensors that fn updates and that its value does not depend on, such as running
+/// statistics; what backward's evaluation writes into them is undone.
 at::Tensor checkpoint(std::function<at::Tensor(at::TensorList)> fn,
                       const std::vector<at::Tensor>& inputs,
-                      const std::vector<at::Tensor>& parameters);
+                      const std::vector<at::Tensor>& parameters,
+                      const std::vector<at::Tensor>& buffers = {});
 
 }  // namespace rev::engine

@@ -1,6 +1,6 @@
 // A field is a layer function f_l: tensor in, tensor of the same shape out, without the skip
-// connection (a scheme adds it). Any LibTorch code can be one; the shipped transformer fields only
-// differ in that they may be told that their value is not needed.
+// connection (a scheme adds it). Any LibTorch code can be one; the shipped transformer fields
+// differ in what they leave out where their value is not needed, and in their map on single tokens.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -52,7 +52,8 @@ class Field {
   /// f(x), or f(x1, x2) for a cross field; all of one shape [B,T,C] (or any other shape).
   virtual at::Tensor forward(at::TensorList x) = 0;
 
-  /// The tensors, besides the inputs, that gradients are wanted for. Frozen ones may be among them.
+  /// The tensors, besides the inputs, that gradients are wanted for: all that the field reads and
+  /// that require one, or differentiating throws c10::Error. Frozen ones may be among them.
   virtual std::vector<at::Tensor> parameters() const = 0;
 
   /// Tensors that an evaluation updates and that its value does not depend on, such as running

@@ -34,8 +34,9 @@ struct Report {
 };
 
 /// Receives layer l's parameter gradients as soon as they are final, in the order of
-/// `Stack::layer_parameters(l)` (undefined where frozen), and keeps those that it takes by
-/// resetting them; what it leaves is returned by the node at the end, as without a sink.
+/// `Stack::layer_parameters(l)`, and keeps those that it takes by resetting them; what it leaves is
+/// returned by the node at the end, as without a sink. Undefined are those of frozen parameters,
+/// and those of parameters that a lower layer reads too: they come with the lowest such layer.
 using Sink = std::function<void(int64_t l, std::vector<at::Tensor>& grads)>;
 
 struct StackOptions {
@@ -46,8 +47,8 @@ struct StackOptions {
 
 class Stack {
  public:
-  /// layers[l]: the fields of layer l, as many as the scheme asks for. One list for all schemes of
-  /// one field a layer: see the second form. Throws c10::Error where counts or options do not fit.
+  /// layers[l]: the fields of layer l, as many as the scheme asks for; the second form is for
+  /// schemes of one field a layer. Throws c10::Error where counts or options do not fit.
   Stack(std::shared_ptr<const schemes::Scheme> scheme, std::vector<std::vector<FieldPtr>> layers,
         StackOptions options = {});
   Stack(std::shared_ptr<const schemes::Scheme> scheme, const std::vector<FieldPtr>& fields,

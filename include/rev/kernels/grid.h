@@ -55,8 +55,8 @@ struct Ratio {
 /// y <- a y for a = +-n/m, in place; `unscale_` undoes it.
 ///
 /// On the grid a y is not whole, so the digits that are lost are kept (mixed radix, last in first
-/// out):
-///   d = d m + (y mod m);  y = y div m;  y = y n + (d mod n);  d = d div n
+/// out), and those kept before come in, so that y lies less than |a| above a y, or 1 below it:
+///   z = y n + (d mod n);  d = d div n;  y = floor(z / m);  d = d m + (z mod m)
 /// digits: contiguous, y's shape, int32 or int64 read as unsigned. How large d becomes is the
 /// caller's to plan: 2^32 or 2^64 must not be passed. Float states use no digits: one product, one
 /// division.

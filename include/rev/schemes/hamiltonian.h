@@ -23,13 +23,13 @@ class Hamiltonian final : public Scheme {
   State begin(const at::Tensor& x, const StateOptions& options,
               const at::Tensor& saturated) const override;
   at::Tensor begin_adjoint(const State& g) const override;
-  at::Tensor finish(const State& s) const override;
-  State finish_adjoint(const at::Tensor& grad) const override;
   void step(int64_t l, State& s, const Fields& f, Witness& w) const override;
   void evaluate(int64_t l, State s, const Fields& f) const override;
   void undo(int64_t l, State& s, const Fields& f, const Witness& left,
             Witness& rebuilt) const override;
   void adjoint(int64_t l, State& g, const Pullback& df) const override;
+
+  std::optional<double> stable_norm(int64_t l) const override;
 
   double a() const { return a_.value(); }
 

@@ -10,21 +10,14 @@ namespace rev::schemes {
 /// does not damp.
 class Midpoint final : public TwoStep {
  public:
-  /// h: the step, in units of one layer.
   explicit Midpoint(double h = 0.5, Start start = Start::Euler);
 
-  std::string name() const override { return "midpoint"; }
-  double h() const { return h_; }
-
  protected:
-  Coefficients coefficients(int64_t) const override { return {1.0, 0.0, 2.0 * h_}; }
+  Coefficients coefficients(int64_t) const override { return {1.0, 0.0, 2.0 * h()}; }
   void advance(int64_t l, State& s, const at::Tensor& f,
                const kernels::Probe& probe) const override;
   void retreat(int64_t l, State& s, const at::Tensor& f,
                const kernels::Probe& probe) const override;
-
- private:
-  double h_;
 };
 
 }  // namespace rev::schemes

@@ -17,7 +17,7 @@ namespace rev::schemes {
 /// |a_l|.
 class MidpointA final : public TwoStep {
  public:
-  /// a: one weight for each layer, |a| at least 1/512; a_0 is not used after an Euler start.
+  /// a: one weight for each layer, 1/512 < |a| < 65536; a_0 is not used after an Euler start.
   explicit MidpointA(const std::vector<double>& a, double h = 0.5, Start start = Start::Euler);
 
   /// n draws of +-1 + U(-1/2, 1/2), the sign fair (eq 16): a pure function of the seed.
@@ -27,19 +27,17 @@ class MidpointA final : public TwoStep {
   /// the digits then fit into 32 bits at any depth.
   static std::vector<double> draw_pairs(int64_t n, uint64_t seed);
 
-  std::string name() const override { return "midpoint-a"; }
   /// Throws c10::Error where there is not one weight for each layer, or 64 bits an element do not
   /// hold the digits.
   StateOptions plan(int64_t n_layers, StateOptions options) const override;
   State begin(const at::Tensor& x, const StateOptions& options,
               const at::Tensor& saturated) const override;
 
-  double h() const { return h_; }
   /// The weight of layer l, a fraction of 2^8.
   double a(int64_t l) const { return a_[l].value(); }
 
  protected:
-  Coefficients coefficients(int64_t l) const override { return {a(l), 1.0 - a(l), h_}; }
+  Coefficients coefficients(int64_t l) const override { return {a(l), 1.0 - a(l), h()}; }
   void advance(int64_t l, State& s, const at::Tensor& f,
                const kernels::Probe& probe) const override;
   void retreat(int64_t l, State& s, const at::Tensor& f,
@@ -47,7 +45,6 @@ class MidpointA final : public TwoStep {
 
  private:
   std::vector<kernels::Ratio> a_;
-  double h_;
 };
 
 }  // namespace rev::schemes

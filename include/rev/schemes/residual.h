@@ -15,8 +15,6 @@ class Residual final : public Scheme {
   State begin(const at::Tensor& x, const StateOptions& options,
               const at::Tensor& saturated) const override;
   at::Tensor begin_adjoint(const State& g) const override { return g.p; }
-  at::Tensor finish(const State& s) const override;
-  State finish_adjoint(const at::Tensor& grad) const override;
   void step(int64_t l, State& s, const Fields& f, Witness& w) const override;
   void evaluate(int64_t l, State s, const Fields& f) const override;
   /// Throws c10::Error.

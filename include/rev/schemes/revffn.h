@@ -50,7 +50,8 @@ class RevFFN final : public Scheme {
   void step(int64_t l, State& s, const Fields& f, Witness& w) const override;
   void evaluate(int64_t l, State s, const Fields& f) const override;
   /// Writes what the iteration saw into `rebuilt`: `contraction`, `evaluations`. Throws
-  /// NotInvertible (base/error.h) where tokens do not settle.
+  /// NotInvertible (base/error.h) where tokens do not settle. Where g's value is refuted, X1 is not
+  /// solved for and its sums are not written.
   void undo(int64_t l, State& s, const Fields& f, const Witness& left,
             Witness& rebuilt) const override;
   void adjoint(int64_t l, State& g, const Pullback& df) const override;

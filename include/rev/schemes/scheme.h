@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,8 +58,9 @@ class Fields {
   virtual at::Tensor operator()(int64_t k, at::TensorList x) const = 0;
 
   /// Field k as a map on single tokens for a fixed second input: see `engine::Field::token_map`.
+  /// Only undoing RevFFN asks for it; the default throws c10::Error.
   virtual std::function<at::Tensor(const at::Tensor& rows, const at::Tensor& index)> token_map(
-      int64_t k, const at::Tensor& x1_like, const at::Tensor& x2) const = 0;
+      int64_t k, const at::Tensor& x1_like, const at::Tensor& x2) const;
 };
 
 /// Gradient of the value of the layer's field k -> gradients of its inputs.
@@ -83,9 +85,10 @@ class Scheme {
                       const at::Tensor& saturated = {}) const = 0;
   virtual at::Tensor begin_adjoint(const State& g) const = 0;
 
-  /// The result [B,T,C] (floating point) of the last state, and the state's gradient from its.
-  virtual at::Tensor finish(const State& s) const = 0;
-  virtual State finish_adjoint(const at::Tensor& grad) const = 0;
+  /// The result [B,T,C] (floating point) of the last state, and the state's gradient from its. The
+  /// default: the stream p.
+  virtual at::Tensor finish(const State& s) const;
+  virtual State finish_adjoint(const at::Tensor& grad) const;
 
   virtual void step(int64_t l, State& s, const Fields& f, Witness& w) const = 0;
 
@@ -102,6 +105,14 @@ class Scheme {
                     Witness& rebuilt) const = 0;
 
   virtual void adjoint(int64_t l, State& g, const Pullback& df) const = 0;
+
+  /// A bound on |lambda| of layer l's field (Hamiltonian: on |lambda mu|, f's times g's): beyond it
+  /// a growth factor of linear stability (schemes/stability.h) exceeds max(1, |a|), whatever
+  /// lambda's argument. Sharp for midpoint, leapfrog and Hamiltonian. |2 h lambda| <= 2 for
+  /// midpoint, h^2 |lambda| <= 4 for leapfrog, |h lambda| <= 1 + |a| + |1 - a| for midpoint(a),
+  /// |lambda mu| <= 2 + |a + 1/a| for Hamiltonian. None for schemes and layers that are not of this
+  /// form (an Euler start, residual, RevFFN).
+  virtual std::optional<double> stable_norm(int64_t /*l*/) const { return std::nullopt; }
 };
 
 }  // namespace rev::schemes

@@ -1,12 +1,9 @@
 // Linear stability (arXiv 2512.02056, eq 10 to 14 and 20 to 25): what a scheme does to the test
-// equation f(p) = lambda p.
+// equation f(p) = lambda p. What a stack is held against: `Scheme::stable_norm`.
 #pragma once
 
 #include <complex>
-#include <optional>
 #include <utility>
-
-#include "rev/schemes/scheme.h"
 
 namespace rev::schemes {
 
@@ -20,12 +17,5 @@ std::pair<std::complex<double>, std::complex<double>> two_step_roots(double a, d
 std::pair<std::complex<double>, std::complex<double>> hamiltonian_roots(double a, double b,
                                                                         std::complex<double> lambda,
                                                                         std::complex<double> mu);
-
-/// The largest layer Jacobian norm with which the scheme can be stable at layer l: where a norm
-/// lies above it, some direction may grow from layer to layer, whatever the Jacobian's eigenvalues
-/// are within that norm (the converse does not hold). |2 h lambda| <= 2 for midpoint, h^2 |lambda|
-/// <= 4 for leapfrog, |b + h lambda| <= 1 + |a| for midpoint(a), |lambda mu| <= 4 for Hamiltonian
-/// (norm of f times norm of g); none for residual and revffn, which are not of this form.
-std::optional<double> stable_norm(const Scheme& scheme, int64_t layer);
 
 }  // namespace rev::schemes

@@ -19,21 +19,24 @@ enum class Start {
 
 class TwoStep : public Scheme {
  public:
-  explicit TwoStep(Start start) : start_(start) {}
+  std::string name() const final { return name_; }
+  double h() const { return h_; }  ///< the step, in units of one layer
 
   State begin(const at::Tensor& x, const StateOptions& options,
               const at::Tensor& saturated) const override;
   at::Tensor begin_adjoint(const State& g) const override;
-  at::Tensor finish(const State& s) const override;
-  State finish_adjoint(const at::Tensor& grad) const override;
   void step(int64_t l, State& s, const Fields& f, Witness& w) const final;
   void evaluate(int64_t l, State s, const Fields& f) const final;
   State needed(const State& s) const final;
   void undo(int64_t l, State& s, const Fields& f, const Witness& left,
             Witness& rebuilt) const final;
   void adjoint(int64_t l, State& g, const Pullback& df) const final;
+  std::optional<double> stable_norm(int64_t l) const final;
 
  protected:
+  /// Throws c10::Error where h is 0 or not finite.
+  TwoStep(const char* name, double h, Start start);
+
   struct Coefficients {
     double a, b, c;
   };
@@ -49,6 +52,8 @@ class TwoStep : public Scheme {
   bool starts(int64_t l) const { return l == 0 && start_ == Start::Euler; }
 
  private:
+  const char* name_;
+  double h_;
   Start start_;
 };
 

@@ -12,7 +12,7 @@ namespace rev::train {
 struct LayerJacobian {
   int64_t layer = 0;
   double norm = 0;   ///< largest singular value; Hamiltonian: that of f times that of g
-  double limit = 0;  ///< see `schemes::stable_norm`
+  double limit = 0;  ///< see `schemes::Scheme::stable_norm`
 };
 
 /// The layers whose Jacobian norm leaves the stable band at what they read for tokens int64 [B,T],
