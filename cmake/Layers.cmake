@@ -10,3 +10,7 @@ set(REV_LAYERS_optim base kernels)
 set(REV_LAYERS_engine base kernels schemes)
 set(REV_LAYERS_models base schemes nn engine)
 set(REV_LAYERS_train base kernels io data schemes nn optim engine models)
+
+# The libraries beside LibTorch that a room's sources include.
+set(REV_LIBRARIES_io nlohmann_json::nlohmann_json)
+set(REV_LIBRARIES_train nlohmann_json::nlohmann_json)

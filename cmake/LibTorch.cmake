@@ -34,8 +34,9 @@ if(Torch_DIR)
 endif()
 
 if(NOT Torch_DIR)
-  find_path(folder TorchConfig.cmake HINTS ${Torch_ROOT} ENV Torch_ROOT PATH_SUFFIXES share/cmake/Torch NO_CACHE)
-  rev_try_torch("${folder}")
+  unset(rev_torch_folder)  # a variable that is set is not searched for
+  find_path(rev_torch_folder TorchConfig.cmake HINTS ${Torch_ROOT} ENV Torch_ROOT PATH_SUFFIXES share/cmake/Torch NO_CACHE)
+  rev_try_torch("${rev_torch_folder}")
 endif()
 
 if(NOT Torch_DIR AND REV_PYTHON)

@@ -1,5 +1,15 @@
 # The tests' own Python: Hugging Face transformers to compare with, beside the torch that this build uses, and the
-# clang-format whose version decides. Sets REV_TEST_PYTHON and REV_CLANG_FORMAT, empty where they are not to be had.
+# clang-format whose version decides. Sets REV_TEST_PYTHON and REV_CLANG_FORMAT, false where they are not to be had.
+
+# rev_skip(tests reason): says that tests are skipped; with CI in the environment none may be.
+function(rev_skip tests reason)
+  set(ci "$ENV{CI}")
+  if(ci)
+    message(FATAL_ERROR "CI is set, and ${tests} would be skipped: ${reason}.")
+  endif()
+  message(STATUS "Skipped: ${tests}: ${reason}")
+endfunction()
+
 set(packages transformers==4.57.6 clang-format==14.0.6)
 
 # LibTorch inside a Python package: the environment takes that package, and the Python that it belongs to.
@@ -27,9 +37,20 @@ if(${name}_FOUND AND NOT REV_TEST_PYTHON)
   endif()
 endif()
 if(NOT REV_TEST_PYTHON)
-  message(STATUS "Tests that compare with Python are skipped: no environment with torch and transformers "
-                 "(REV_PROVIDE=ON makes it where LibTorch is Python's torch)")
+  rev_skip("the tests that compare with Python" "there is no environment with torch and transformers (REV_PROVIDE=ON \
+makes it where LibTorch is Python's torch)")
 endif()
 
-find_program(REV_CLANG_FORMAT NAMES clang-format clang-format-14 HINTS ${REV_CACHE}/${name}/bin DOC "clang-format 14")
+# Versions of clang-format differ, so that another one than 14 proves nothing.
+function(rev_is_clang_format_14 result program)
+  execute_process(COMMAND ${program} --version OUTPUT_VARIABLE text)
+  if(NOT text MATCHES "version 14\\.")
+    set(${result} FALSE PARENT_SCOPE)
+  endif()
+endfunction()
+find_program(REV_CLANG_FORMAT NAMES clang-format clang-format-14 HINTS ${REV_CACHE}/${name}/bin
+             VALIDATOR rev_is_clang_format_14 DOC "clang-format 14")
 mark_as_advanced(REV_CLANG_FORMAT)
+if(NOT REV_CLANG_FORMAT)
+  rev_skip("the test `format`" "there is no clang-format 14 (REV_PROVIDE=ON installs it)")
+endif()
