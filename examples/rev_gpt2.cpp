@@ -11,6 +11,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <algorithm>
+#include <c10/util/ScopeExit.h>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -23,7 +24,10 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <tuple>
+#include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include "command_line.h"
@@ -40,6 +44,7 @@
 #include "rev/io/safetensors.h"
 #include "rev/models/generate.h"
 #include "rev/models/gpt2.h"
+#include "rev/models/gpt2_config.h"
 #include "rev/optim/adamw.h"
 #include "rev/optim/clip.h"
 #include "rev/optim/schedule.h"
@@ -114,12 +119,11 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
   visit("seq", o.seq, whole(1), "tokens in a sequence");
   visit("vocab", o.vocab, whole(1), "vocabulary; unless given, 256 for text, 50257 for shards");
   visit("bias", o.bias, text(""), "biases in linear maps and norms");
-  visit("scheme", o.scheme,
-        one_of({"residual", "midpoint", "midpoint-a", "leapfrog", "hamiltonian", "revffn"}),
-        "how layers are coupled");
+  visit("scheme", o.scheme, one_of(models::scheme_names()), "how layers are coupled");
   visit("memory", o.memory, one_of({"store", "checkpoint", "invert"}),
-        "what is kept for backward: every activation, layer inputs, or nothing; invert unless "
-        "given, store for residual");
+        "what is kept for backward: every activation, layer inputs, or only what proves that "
+        "they are rebuilt (of revffn also low bits of one stream); invert unless given, store for "
+        "residual");
   visit("state", o.state, one_of({"grid", "float32", "float64"}),
         "how states are held; grid (exact) unless given, float32 for residual; float64 makes the "
         "weights float64 too");
@@ -153,10 +157,18 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
         "where each step's metrics go, a JSON object a line; DIR/metrics.jsonl unless given");
 }
 
+// The setting "tokens", which follows from the data.
+const char* const kBytes = "bytes";  // of texts
+const char* const kIds = "ids";
+
 // Settings that do not change the weights: a resumed run may have others. (Of paths, the tokens
 // behind them are compared.)
-const std::set<std::string> kFree = {"data",         "valid",      "memory", "eval-every",
-                                     "eval-batches", "save-every", "keep",   "metrics"};
+std::set<std::string> free_settings(const TrainOptions& o) {
+  std::set<std::string> free = {"data",         "valid",      "tokens", "eval-every",
+                                "eval-batches", "save-every", "keep",   "metrics"};
+  if (o.state == "grid") free.insert("memory");  // elsewhere what is rebuilt is rounded
+  return free;
+}
 
 train::Settings settings_of(TrainOptions o) {
   train::Settings settings;
@@ -290,6 +302,9 @@ Tokens open_data(const TrainOptions& o) {
   }
   TORCH_CHECK(valid->vocab() == train.vocab(), "--valid has a vocabulary of ", valid->vocab(),
               ", --data one of ", train.vocab());
+  TORCH_CHECK(valid->is_text() == train.is_text(), "--valid holds ",
+              valid->is_text() ? "text" : "numbers of tokens", ", --data ",
+              train.is_text() ? "text" : "numbers of tokens");
   check_length("training", train);
   check_length("validation", *valid);
   return {train, *valid};
@@ -297,10 +312,13 @@ Tokens open_data(const TrainOptions& o) {
 
 struct Run {
   TrainOptions options;
+  train::Settings settings;  // as kept in DIR/config.json
   Tokens tokens;
   c10::Device device;
   models::Gpt2 model;
   optim::AdamW optimizer;
+  int64_t done = 0;                                 // steps
+  std::optional<double> valid_loss = std::nullopt;  // the last that was measured
 };
 
 // All parts of a run at its start, made in an order that decides its random numbers.
@@ -313,12 +331,16 @@ Run make_run(TrainOptions o) {
   }
   const Tokens tokens = open_data(o);
   o.vocab = tokens.train.vocab();
+  train::Settings settings = settings_of(o);
+  settings["tokens"] = std::string(tokens.train.is_text() ? kBytes : kIds);
+  settings["train-data"] = train::fingerprint(tokens.train);
+  settings["valid-data"] = train::fingerprint(tokens.valid);
   at::manual_seed(static_cast<uint64_t>(o.seed));
   models::Gpt2 model(gpt2_config(o));
   model->to(device, o.state == "float64" ? at::kDouble : at::kFloat);
-  return {
-      o, tokens, device, model,
-      optim::AdamW(optim::decay_matrices(model->state_dict(), o.weight_decay), {o.beta1, o.beta2})};
+  optim::AdamW optimizer(optim::decay_matrices(model->state_dict(), o.weight_decay),
+                         {o.beta1, o.beta2});
+  return {o, settings, tokens, device, model, std::move(optimizer)};
 }
 
 // ---- training
@@ -432,59 +454,77 @@ double seconds_since(Clock::time_point then) {
   return std::chrono::duration<double>(Clock::now() - then).count();
 }
 
-int train_gpt2(int argc, char** argv) {
-  TrainOptions o;
-  if (!parse_train(argc, argv, o)) return 0;
-  const fs::path out = o.out;
-  train::ConfigFile saved;
-  if (o.resume) {  // the run's own settings, then the command line's
-    saved = train::read_config(out / "config.json");
-    o = options_from(saved.run, out / "config.json");
-    parse_train(argc, argv, o);
-  }
-  const train::StopSignal stop;
-  resolve(o);
-  const fs::path metrics_file = o.metrics.empty() ? out / "metrics.jsonl" : fs::path(o.metrics);
-  if (!o.resume) {
-    train::check_new(
-        {out / "config.json", out / "model.safetensors", out / "checkpoints", metrics_file});
-  }
-  Run run = make_run(o);
-  train::Settings settings = settings_of(run.options);
-  settings["train-data"] = train::fingerprint(run.tokens.train);
-  settings["valid-data"] = train::fingerprint(run.tokens.valid);
-  const train::RunState state{run.model, &run.optimizer, run.device};
-  train::Progress progress(stdout);
-  int64_t done = 0;
-  if (o.resume) {
-    train::check_same_settings(saved.run, settings, kFree, (out / "config.json").string());
-    const auto checkpoint =
-        train::find_start(out, settings, kFree, [&](const auto& line) { progress.say(line); });
-    if (checkpoint) {
-      train::restore_checkpoint(*checkpoint, state);
-      done = checkpoint->step;
+train::RunState state_of(Run& run) { return {run.model, &run.optimizer, run.device}; }
+
+void save(Run& run) {
+  const fs::path out = run.options.out;
+  io::save_checkpoint(out, train::take_checkpoint(state_of(run), run.done, run.settings));
+  io::prune_checkpoints(out, run.options.keep);
+}
+
+// One step of the optimizer, and what is recorded of it.
+train::StepMetrics train_step(Run& run, train::Progress& progress) {
+  const TrainOptions& o = run.options;
+  const optim::Schedule schedule{o.lr, o.min_lr, o.warmup, o.steps};
+  const double max_norm = o.clip > 0 ? o.clip : std::numeric_limits<double>::infinity();
+  const auto tokens = static_cast<double>(o.batch * o.accumulate * o.seq);
+  const auto began = Clock::now();
+  train::reset_peak(run.device);
+  train::StepMetrics m;
+  m.step = run.done + 1;
+  m.lr = schedule(run.done);
+  m.loss = at_step(m.step, [&] { return forward_backward_surely(run, run.done, progress); });
+  m.grad_norm = optim::clip_grad_norm(run.optimizer.parameters(), max_norm);
+  m.drift = run.model->stack().take_report().rows_differing;
+  check_step(m);
+  run.optimizer.step(m.lr);
+  run.done = m.step;
+  m.peak_mib = train::peak_mib(run.device);
+  m.tokens_per_s = tokens / seconds_since(began);
+  return m;
+}
+
+// The steps that are left, or those until a signal; saved now and then, and at the end.
+void train_steps(Run& run, train::MetricsFile& metrics, train::Progress& progress,
+                 const train::StopSignal& stop) {
+  const TrainOptions& o = run.options;
+  const auto began = Clock::now();
+  const int64_t start = run.done;
+  std::set<int64_t> warned;
+  bool saved = false;
+  while (run.done < o.steps && !stop.requested()) {
+    train::StepMetrics m = train_step(run, progress);
+    if (run.done == o.steps || (o.eval_every > 0 && run.done % o.eval_every == 0)) {
+      run.model->eval();
+      m.valid_loss = run.valid_loss = at_step(run.done, [&] { return validate(run); });
+      warn_of_instability(run, run.done, warned, progress);
+      run.model->train();
     }
+    metrics.write(m);
+    const double left = seconds_since(began) / static_cast<double>(run.done - start) *
+                        static_cast<double>(o.steps - run.done);
+    progress.update(fmt::format(
+        "step {}/{}  loss {:.3f}{}  lr {:.1e}  {:.0f} tokens/s  {:.0f} MiB  drift {}  {} left",
+        run.done, o.steps, m.loss,
+        run.valid_loss ? fmt::format("  valid {:.3f}", *run.valid_loss) : "", m.lr, m.tokens_per_s,
+        m.peak_mib, m.drift, train::duration(left)));
+    saved = o.save_every > 0 && run.done % o.save_every == 0;
+    if (saved) save(run);
   }
+  if (!saved) save(run);
+}
 
-  // All is known to be in order: from here on the run's folder is written.
-  int64_t n_parameters = 0, n_bytes = 0;
-  for (const at::Tensor& p : run.model->parameters()) {
-    n_parameters += p.numel();
-    n_bytes += static_cast<int64_t>(p.nbytes());
-  }
-  io::create_folders(out);
-  // The model; weights and two moments of those that are kept and of the one that is being written.
-  train::check_space(out, n_bytes * (1 + 3 * (o.resume ? 1 : o.keep + 1)));
-  train::write_config(out / "config.json", {models::hf_config(run.model->config()), settings});
-  train::MetricsFile metrics(metrics_file, done);
-  const auto save = [&] {
-    io::save_checkpoint(out, train::take_checkpoint(state, done, settings));
-    io::prune_checkpoints(out, o.keep);
-  };
+int64_t count_parameters(const models::Gpt2& model) {
+  int64_t n = 0;
+  for (const at::Tensor& p : model->parameters()) n += p.numel();
+  return n;
+}
 
-  const data::NgramEntropy entropy = entropies(run.tokens);
-  progress.say(train::list_settings(settings));
-  progress.say(fmt::format("{} parameters", n_parameters));
+// What stands at the head of a run's output.
+void say_what_is_trained(const Run& run, const data::NgramEntropy& entropy,
+                         train::Progress& progress) {
+  progress.say(train::list_settings(run.settings));
+  progress.say(fmt::format("{} parameters", count_parameters(run.model)));
   if (run.tokens.train.skipped_files() > 0) {
     progress.say(
         fmt::format("{} files are not text and were left out", run.tokens.train.skipped_files()));
@@ -492,71 +532,84 @@ int train_gpt2(int argc, char** argv) {
   progress.say(
       fmt::format("entropy of the validation data, nats a token: unigram {:.3f}, bigram {:.3f}",
                   entropy.unigram, entropy.bigram));
+}
 
-  const optim::Schedule schedule{o.lr, o.min_lr, o.warmup, o.steps};
-  const double max_norm = o.clip > 0 ? o.clip : std::numeric_limits<double>::infinity();
-  const auto tokens_per_step = static_cast<double>(o.batch * o.accumulate * o.seq);
-  const auto began = Clock::now();
-  const int64_t start = done;
-  std::set<int64_t> warned;
-  std::optional<double> valid_loss;
-  bool saved_this_step = false;
-  while (done < o.steps && !stop.requested()) {
-    const auto step_began = Clock::now();
-    train::reset_peak(run.device);
-    train::StepMetrics m;
-    m.step = done + 1;
-    m.lr = schedule(done);
-    m.loss = at_step(m.step, [&] { return forward_backward_surely(run, done, progress); });
-    m.grad_norm = optim::clip_grad_norm(run.optimizer.parameters(), max_norm);
-    const engine::Report report = run.model->stack().take_report();
-    check_step(m);
-    run.optimizer.step(m.lr);
-    done = m.step;
-
-    m.drift = report.rows_differing;
-    m.peak_mib = train::peak_mib(run.device);
-    m.tokens_per_s = tokens_per_step / seconds_since(step_began);
-    if (done == o.steps || (o.eval_every > 0 && done % o.eval_every == 0)) {
-      run.model->eval();
-      m.valid_loss = valid_loss = at_step(done, [&] { return validate(run); });
-      warn_of_instability(run, done, warned, progress);
-      run.model->train();
-    }
-    metrics.write(m);
-    const double left = seconds_since(began) / static_cast<double>(done - start) *
-                        static_cast<double>(o.steps - done);
-    progress.update(fmt::format(
-        "step {}/{}  loss {:.3f}{}  lr {:.1e}  {:.0f} tokens/s  {:.0f} MiB  drift {}  {} left",
-        done, o.steps, m.loss, valid_loss ? fmt::format("  valid {:.3f}", *valid_loss) : "", m.lr,
-        m.tokens_per_s, m.peak_mib, m.drift, train::duration(left)));
-    saved_this_step = o.save_every > 0 && done % o.save_every == 0;
-    if (saved_this_step) save();
+int train_gpt2(int argc, char** argv) {
+  TrainOptions o;
+  if (!parse_train(argc, argv, o)) return 0;
+  const fs::path out = o.out, config_file = out / "config.json";
+  train::ConfigFile saved;
+  if (o.resume) {  // the run's own settings, then the command line's
+    saved = train::read_config(config_file);
+    o = options_from(saved.run, config_file);
+    parse_train(argc, argv, o);
   }
+  const train::StopSignal stop;
+  resolve(o);
+  const fs::path metrics_file = o.metrics.empty() ? out / "metrics.jsonl" : fs::path(o.metrics);
+  if (!o.resume) {
+    train::check_new({config_file, out / "model.safetensors", out / "checkpoints", metrics_file});
+  }
+  Run run = make_run(o);
+  const std::set<std::string> free = free_settings(o);
+  if (o.resume) train::check_same_settings(saved.run, run.settings, free, config_file.string());
 
-  if (!saved_this_step) save();
+  // From here on files are opened; where a run cannot begin none is left or changed.
+  std::error_code ignored;
+  const bool is_new = !fs::exists(out, ignored);
+  io::create_folders(out);
+  const auto undo = c10::make_scope_exit([&] {
+    if (is_new) ::rmdir(out.c_str());  // removes what is empty and nothing else
+  });
+  // The model; weights and two moments of those that are kept and of the one that is being written.
+  const auto element = static_cast<int64_t>(run.model->parameters().front().element_size());
+  train::check_space(out,
+                     count_parameters(run.model) * element * (1 + 3 * (o.resume ? 1 : o.keep + 1)));
+  train::MetricsFile metrics(metrics_file);
+  train::Progress progress(stdout);
+  if (o.resume) {
+    const auto checkpoint =
+        train::find_start(out, run.settings, free, [&](const auto& line) { progress.say(line); });
+    if (checkpoint) {
+      train::restore_checkpoint(*checkpoint, state_of(run));
+      run.done = checkpoint->step;
+    }
+  }
+  metrics.forget_after(run.done);
+  train::write_config(config_file, {models::hf_config(run.model->config()), run.settings});
+
+  const data::NgramEntropy entropy = entropies(run.tokens);
+  say_what_is_trained(run, entropy, progress);
+  const auto began = Clock::now();
+  const int64_t start = run.done;
+  train_steps(run, metrics, progress, stop);
   io::save_safetensors(out / "model.safetensors", run.model->state_dict(), {{"format", "pt"}});
-  if (done < o.steps) {
-    progress.say(fmt::format("stopped after step {} and saved; --resume goes on", done));
+  if (run.done < run.options.steps) {
+    progress.say(fmt::format("stopped after step {} and saved; --resume goes on", run.done));
     return 0;
   }
-  if (!valid_loss) {  // nothing was left to do
+  if (!run.valid_loss) {  // nothing was left to do
     run.model->eval();
-    valid_loss = at_step(done, [&] { return validate(run); });
+    run.valid_loss = at_step(run.done, [&] { return validate(run); });
   }
   progress.say(
       fmt::format("{} steps in {}; validation loss {:.3f} nats a token (unigram entropy "
                   "{:.3f}, bigram {:.3f})",
-                  done - start, train::duration(seconds_since(began)), *valid_loss, entropy.unigram,
-                  entropy.bigram));
+                  run.done - start, train::duration(seconds_since(began)), *run.valid_loss,
+                  entropy.unigram, entropy.bigram));
   return 0;
 }
 
 // ---- sampling
 
-std::vector<int64_t> read_prompt(const std::string& prompt, int64_t vocab) {
+struct Trained {
+  models::Gpt2 model;
+  bool bytes;  // its tokens are bytes of text
+};
+
+std::vector<int64_t> read_prompt(const std::string& prompt, const Trained& trained) {
   std::vector<int64_t> tokens;
-  if (vocab == 256) {
+  if (trained.bytes) {
     for (const char c : prompt) tokens.push_back(static_cast<unsigned char>(c));
     if (tokens.empty()) tokens.push_back('\n');  // what stands between documents
     return tokens;
@@ -567,20 +620,38 @@ std::vector<int64_t> read_prompt(const std::string& prompt, int64_t vocab) {
               "--prompt: the model's tokens are not bytes; expected their numbers, "
               "separated by spaces, got \"",
               prompt, "\"");
-  if (tokens.empty()) tokens.push_back(vocab - 1);  // GPT-2's end of text
+  if (tokens.empty()) tokens.push_back(trained.model->config().vocab - 1);  // GPT-2's end of text
   return tokens;
 }
 
-models::Gpt2 load_model(const fs::path& folder) {
+Trained load_model(const fs::path& folder) {
   const train::ConfigFile config = train::read_config(folder / "config.json");
   models::Gpt2 model(config.run.empty()
                          ? models::from_hf_config(config.model)
                          : gpt2_config(options_from(config.run, folder / "config.json")));
-  const auto tensors = io::load_safetensors(folder / "model.safetensors");
-  const base::NamedTensors named(tensors.begin(), tensors.end());
-  model->to(named.front().second.scalar_type());
-  model->load_state_dict(named);
-  return model;
+  const fs::path weights = folder / "model.safetensors";
+  const auto tensors = io::load_safetensors(weights);
+  TORCH_CHECK(!tensors.empty(), weights.string(),
+              ": expected the weights of a GPT-2, got a file without tensors");
+  const auto& state = model->config().state;
+  if (state && state->dtype == at::kDouble) model->to(at::kDouble);
+  model->load_state_dict({tensors.begin(), tensors.end()});
+  const auto kind = config.run.find("tokens");
+  // Another program's config does not tell: a vocabulary of 256 is that of bytes.
+  const bool bytes = kind == config.run.end() ? model->config().vocab == 256
+                                              : train::to_text(kind->second) == kBytes;
+  return {model, bytes};
+}
+
+// Tokens that are bytes; those beyond, of a vocabulary larger than text needs, as U+FFFD.
+void print_bytes(const std::vector<int64_t>& tokens) {
+  for (const int64_t token : tokens) {
+    if (token < 256) {
+      std::fputc(static_cast<int>(token), stdout);
+    } else {
+      std::fputs("\xEF\xBF\xBD", stdout);
+    }
+  }
 }
 
 int sample_gpt2(int argc, char** argv) {
@@ -597,14 +668,13 @@ int sample_gpt2(int argc, char** argv) {
   if (!parse(app, argc, argv)) return 0;
   TORCH_CHECK(!o.model.empty(), "--model DIR is needed: the folder of a trained model");
 
-  models::Gpt2 model = load_model(o.model);
-  const int64_t vocab = model->config().vocab;
-  const std::vector<int64_t> prompt = read_prompt(o.prompt, vocab);
+  Trained trained = load_model(o.model);
+  const std::vector<int64_t> prompt = read_prompt(o.prompt, trained);
   const std::vector<int64_t> drawn = models::generate(
-      model, prompt, {o.tokens, o.temperature, o.top_k, static_cast<uint64_t>(o.seed)});
-  if (vocab == 256) {
+      trained.model, prompt, {o.tokens, o.temperature, o.top_k, static_cast<uint64_t>(o.seed)});
+  if (trained.bytes) {
     std::fputs(o.prompt.c_str(), stdout);
-    for (const int64_t token : drawn) std::fputc(static_cast<int>(token), stdout);
+    print_bytes(drawn);
     std::fputc('\n', stdout);
   } else {
     std::printf("%s\n", fmt::format("{}", fmt::join(drawn, " ")).c_str());

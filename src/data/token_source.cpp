@@ -22,6 +22,7 @@ TokenSource::TokenSource(std::vector<Segment> segments, std::int64_t vocab,
   for (Segment& segment : segments) {
     TORCH_CHECK(segment.width == 1 || segment.width == 2,
                 "TokenSource: expected tokens of 1 or 2 bytes, got ", segment.width);
+    is_text_ = is_text_ && segment.width == 1;
     const std::int64_t begin = size_;
     size_ += segment.count;
     if (segment.count > 0) placed->push_back({std::move(segment), begin});

@@ -30,6 +30,7 @@ namespace fs = std::filesystem;
 constexpr int kFormat = 1;
 constexpr std::string_view kPrefix = "step-";
 constexpr std::string_view kUnfinished = ".tmp";  // ends the name of a folder that is no checkpoint
+constexpr std::string_view kDamaged = ".damaged";
 constexpr std::string_view kTensorSuffix = ".safetensors";
 constexpr const char* kStateFile = "state.json";
 constexpr const char* kManifestFile = "manifest.json";
@@ -202,10 +203,24 @@ FoundCheckpoint find_latest_checkpoint(const fs::path& run) {
       found.folder = folder;
       break;
     } catch (const c10::Error& error) {
-      found.refused.emplace_back(error.what_without_backtrace());
+      found.refused.push_back({folder, error.what_without_backtrace()});
     }
   }
   return found;
+}
+
+fs::path set_aside_checkpoint(const fs::path& folder) {
+  TORCH_CHECK(step_of(folder) >= 0, "set_aside_checkpoint: expected a folder named step-N, got ",
+              folder.string());
+  const std::string damaged = folder.string() + std::string(kDamaged);
+  fs::path aside = damaged;
+  std::error_code ignored;
+  for (int n = 2; fs::exists(fs::symlink_status(aside, ignored)); ++n) {
+    aside = damaged + "-" + std::to_string(n);
+  }
+  rename_folder(folder, aside);
+  sync_folder(aside.parent_path());
+  return aside;
 }
 
 void prune_checkpoints(const fs::path& run, std::int64_t keep) {

@@ -1,5 +1,8 @@
 #include "rev/models/gpt2_config.h"
 
+#include <c10/util/Exception.h>
+#include <c10/util/StringUtil.h>
+
 #include "rev/schemes/hamiltonian.h"
 #include "rev/schemes/leapfrog.h"
 #include "rev/schemes/midpoint.h"
@@ -49,6 +52,12 @@ void check(const Gpt2Config& config) {
               ", expected 0 <= dropout < 1");
 }
 
+const std::vector<std::string>& scheme_names() {
+  static const std::vector<std::string> names = {"residual", "midpoint",    "midpoint-a",
+                                                 "leapfrog", "hamiltonian", "revffn"};
+  return names;
+}
+
 std::shared_ptr<schemes::Scheme> make_scheme(const Gpt2Config& config) {
   const std::string& name = config.scheme;
   if (name == "residual") return std::make_shared<schemes::Residual>();
@@ -59,29 +68,33 @@ std::shared_ptr<schemes::Scheme> make_scheme(const Gpt2Config& config) {
     TORCH_CHECK(config.a.size() <= 1, "gpt2: hamiltonian takes one a, got ", config.a.size());
     return std::make_shared<schemes::Hamiltonian>(config.a.empty() ? 1.0 : config.a[0]);
   }
-  TORCH_CHECK(name == "midpoint-a", "gpt2: unknown scheme \"", name,
-              "\", expected residual, midpoint, midpoint-a, leapfrog, hamiltonian or revffn");
+  TORCH_CHECK(name == "midpoint-a", "gpt2: unknown scheme \"", name, "\", expected one of ",
+              c10::Join(", ", scheme_names()));
   return std::make_shared<schemes::MidpointA>(
       config.a.empty() ? schemes::MidpointA::draw(config.layers, config.a_seed) : config.a,
       config.h);
 }
 
 std::map<std::string, HfValue> hf_config(const Gpt2Config& config) {
-  return {{"model_type", std::string("gpt2")},
-          {"architectures", std::vector<std::string>{"GPT2LMHeadModel"}},
-          {"n_layer", config.layers},
-          {"n_head", config.heads},
-          {"n_embd", config.channels},
-          {"n_positions", config.seq},
-          {"n_inner", std::monostate()},
-          {"vocab_size", config.vocab},
-          {"embd_pdrop", config.dropout},
-          {"attn_pdrop", config.dropout},
-          {"resid_pdrop", config.dropout},
-          {"activation_function", std::string("gelu_new")},
-          {"layer_norm_epsilon", 1e-5},
-          {"initializer_range", 0.02},
-          {"tie_word_embeddings", true}};
+  std::map<std::string, HfValue> keys = {{"model_type", std::string("rev-gpt2")},
+                                         {"n_layer", config.layers},
+                                         {"n_head", config.heads},
+                                         {"n_embd", config.channels},
+                                         {"n_positions", config.seq},
+                                         {"n_inner", std::monostate()},
+                                         {"vocab_size", config.vocab},
+                                         {"embd_pdrop", config.dropout},
+                                         {"attn_pdrop", config.dropout},
+                                         {"resid_pdrop", config.dropout},
+                                         {"activation_function", std::string("gelu_new")},
+                                         {"layer_norm_epsilon", 1e-5},
+                                         {"initializer_range", 0.02},
+                                         {"tie_word_embeddings", true}};
+  if (config.scheme == "residual") {
+    keys["model_type"] = std::string("gpt2");
+    keys["architectures"] = std::vector<std::string>{"GPT2LMHeadModel"};
+  }
+  return keys;
 }
 
 namespace {

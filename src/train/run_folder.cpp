@@ -12,7 +12,9 @@ namespace fs = std::filesystem;
 void check_new(const std::vector<fs::path>& paths) {
   std::error_code ignored;
   for (const fs::path& path : paths) {
-    TORCH_CHECK(!fs::exists(path, ignored), path.string(),
+    const bool holds_nothing =
+        fs::is_regular_file(path, ignored) && fs::file_size(path, ignored) == 0;
+    TORCH_CHECK(!fs::exists(path, ignored) || holds_nothing, path.string(),
                 " is there already: --resume goes on with a run, another --out starts one");
   }
 }
@@ -31,9 +33,9 @@ std::optional<io::Checkpoint> find_start(const fs::path& run, const Settings& se
                                          const std::set<std::string>& free,
                                          const std::function<void(const std::string&)>& say) {
   const io::FoundCheckpoint found = io::find_latest_checkpoint(run);
-  for (const std::string& sentence : found.refused) say("refused: " + sentence);
   const std::string folder = found.folder.string();
   if (folder.empty()) {
+    for (const io::RefusedCheckpoint& refused : found.refused) say("refused: " + refused.reason);
     TORCH_CHECK(found.refused.empty(), run.string(), ": no checkpoint is whole; remove ",
                 (run / "checkpoints").string(), " to start over");
     say("no checkpoint in " + run.string() + " yet: starting over");
@@ -41,6 +43,11 @@ std::optional<io::Checkpoint> find_start(const fs::path& run, const Settings& se
   }
   io::Checkpoint checkpoint = io::load_checkpoint(found.folder);
   check_same_settings(settings_of(checkpoint, folder), settings, free, folder);
+  // Left among the others they would count as the newest, and whole ones be removed for them.
+  for (const io::RefusedCheckpoint& refused : found.refused) {
+    const fs::path aside = io::set_aside_checkpoint(refused.folder);
+    say("refused: " + refused.reason + "; renamed to " + aside.filename().string());
+  }
   say("going on from " + folder);
   return checkpoint;
 }

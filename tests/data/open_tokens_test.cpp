@@ -105,6 +105,7 @@ TEST(OpenTokensTest, TextNeedsAVocabularyOfAllBytes) {
   TempFolder folder;
   write_bytes(folder / "a", "text");
   EXPECT_EQ(open_tokens({folder / "a"}, 300).vocab(), 300);
+  EXPECT_TRUE(open_tokens({folder / "a"}, 300).is_text());
   EXPECT_THROW_WITH(open_tokens({folder / "a"}, 65),
                     "at least 256 for text, which is read as bytes, got 65");
 }
@@ -115,6 +116,7 @@ TEST(OpenTokensTest, ReadsNanoGptShards) {
   write_bytes(folder / "b.bin", as_bytes<std::uint16_t>({4}));
   const TokenSource tokens = open_tokens({folder / "a.bin", folder / "b.bin"});
   EXPECT_EQ(tokens.vocab(), 50257);
+  EXPECT_FALSE(tokens.is_text());
   EXPECT_EQ(read_all(tokens), (std::vector<std::int64_t>{1, 50256, 3, 4}));
 }
 

@@ -1,7 +1,9 @@
 #include "rev/data/token_source.h"
 
 #include <gtest/gtest.h>
+#include <memory>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "data/tokens.h"
@@ -37,6 +39,16 @@ TEST(TokenSourceTest, AnyRangeReadsTheSameHoweverItIsCut) {
 TEST(TokenSourceTest, ASliceOfASliceCountsFromItsOwnStart) {
   const TokenSource tokens = make_tokens(count_up(20), 20, 3).slice(5, 15);
   EXPECT_EQ(read_all(tokens.slice(2, 5)), (std::vector<std::int64_t>{7, 8, 9}));
+}
+
+TEST(TokenSourceTest, IsTextWhereAllTokensAreBytes) {
+  const auto owner = std::make_shared<const std::string>("text");
+  const TokenSource::Segment bytes{owner, owner->data(), 1, 4};
+  const TokenSource::Segment ids{owner, owner->data(), 2, 2};
+  EXPECT_TRUE(TokenSource({bytes, bytes}, 300).is_text());
+  EXPECT_TRUE(TokenSource({bytes, bytes}, 300).slice(1, 2).is_text());
+  EXPECT_FALSE(TokenSource({ids}, 65536).is_text());
+  EXPECT_FALSE(TokenSource({bytes, ids}, 65536).is_text());
 }
 
 TEST(TokenSourceTest, RefusesWhatLiesOutside) {

@@ -112,11 +112,12 @@ TEST(CheckpointTest, EveryFlippedBitIsFoundAndTheOneBeforeIsUsed) {
       const FoundCheckpoint found = find_latest_checkpoint(run.path());
       ASSERT_EQ(found.folder, run / "checkpoints/step-4") << name << ", bit " << bit;
       ASSERT_EQ(found.refused.size(), 1u);
-      ASSERT_EQ(found.refused[0].rfind(folder.string(), 0), 0u) << found.refused[0];
+      ASSERT_EQ(found.refused[0].folder, folder);
+      const std::string& reason = found.refused[0].reason;
+      ASSERT_EQ(reason.rfind(folder.string(), 0), 0u) << reason;
       if (name != "manifest.json") {
-        ASSERT_EQ(found.refused[0],
-                  folder.string() + ": " + name +
-                      " is damaged: its checksum is not the one in manifest.json");
+        ASSERT_EQ(reason, folder.string() + ": " + name +
+                              " is damaged: its checksum is not the one in manifest.json");
       }
     }
     write_bytes(folder / name, whole);
@@ -188,6 +189,27 @@ TEST(CheckpointTest, PruneKeepsTheHighestSteps) {
   prune_checkpoints(run / "none", 1);
 }
 
+TEST(CheckpointTest, WhatIsSetAsideIsNeitherFoundNorRemovedNorCounted) {
+  TempFolder run;
+  save_checkpoint(run.path(), make_checkpoint(4));
+  for (const char* aside : {"step-5.damaged", "step-5.damaged-2", "step-5.damaged-3"}) {
+    const fs::path folder = save_checkpoint(run.path(), make_checkpoint(5));
+    write_bytes(folder / "state.json", "other");
+    const FoundCheckpoint found = find_latest_checkpoint(run.path());
+    ASSERT_EQ(found.refused.size(), 1u);
+    EXPECT_EQ(set_aside_checkpoint(found.refused[0].folder), run / "checkpoints" / aside);
+    EXPECT_EQ(read_bytes(run / "checkpoints" / aside / "state.json"), "other");
+  }
+  EXPECT_TRUE(find_latest_checkpoint(run.path()).refused.empty());
+  prune_checkpoints(run.path(), 1);
+  save_checkpoint(run.path(), make_checkpoint(6));
+  EXPECT_EQ(names_in(run / "checkpoints"),
+            (std::set<std::string>{"step-4", "step-5.damaged", "step-5.damaged-2",
+                                   "step-5.damaged-3", "step-6"}));
+  EXPECT_THROW_WITH(set_aside_checkpoint(run.path()), "expected a folder named step-N, got ");
+  EXPECT_THROW_WITH(set_aside_checkpoint(run / "checkpoints/step-9"), "cannot be put in place");
+}
+
 TEST(CheckpointTest, RefusesNamesThatAreNoFileNames) {
   TempFolder run;
   for (const char* name : {"", "a/b", "..", "a b"}) {
@@ -242,7 +264,7 @@ TEST(CheckpointTest, KilledAtAnyMomentALatestOneVerifies) {
 
     const FoundCheckpoint found = find_latest_checkpoint(run.path());
     ASSERT_FALSE(found.folder.empty()) << "killed at moment " << moment;
-    EXPECT_TRUE(found.refused.empty()) << found.refused[0];
+    EXPECT_TRUE(found.refused.empty()) << found.refused[0].reason;
     const Checkpoint loaded = load_checkpoint(found.folder);
     expect_equal(loaded, make_checkpoint(loaded.step, 20'000));
   }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <string>
+#include <variant>
 
 #include "support/throws.h"
 
@@ -24,13 +25,14 @@ TEST(Gpt2ConfigTest, PresetsHaveTheirNumberOfParameters) {
 
 TEST(Gpt2ConfigTest, EverySchemeHasItsName) {
   Gpt2Config config = Gpt2Config::preset("tiny");
-  for (const char* name :
-       {"residual", "midpoint", "midpoint-a", "leapfrog", "hamiltonian", "revffn"}) {
+  EXPECT_EQ(scheme_names().size(), 6u);
+  for (const std::string& name : scheme_names()) {
     config.scheme = name;
     EXPECT_EQ(make_scheme(config)->name(), name);
   }
   config.scheme = "euler";
-  EXPECT_THROW_WITH(make_scheme(config), "unknown scheme \"euler\", expected residual, midpoint");
+  EXPECT_THROW_WITH(make_scheme(config),
+                    "unknown scheme \"euler\", expected one of residual, midpoint");
 }
 
 TEST(Gpt2ConfigTest, NamesSizesThatDoNotFit) {
@@ -53,6 +55,7 @@ TEST(Gpt2ConfigTest, NamesSizesThatDoNotFit) {
 TEST(Gpt2ConfigTest, ComesBackFromHuggingFacesKeys) {
   Gpt2Config config = Gpt2Config::preset("gpt2-large");
   config.dropout = 0.25;
+  config.scheme = "residual";
   const Gpt2Config back = from_hf_config(hf_config(config));
   EXPECT_EQ(back.layers, 36);
   EXPECT_EQ(back.heads, 20);
@@ -63,14 +66,31 @@ TEST(Gpt2ConfigTest, ComesBackFromHuggingFacesKeys) {
   EXPECT_EQ(back.scheme, "residual");
 }
 
+TEST(Gpt2ConfigTest, OnlyAResidualModelIsCalledHuggingFaces) {
+  Gpt2Config config = Gpt2Config::preset("tiny");
+  for (const std::string& name : scheme_names()) {
+    config.scheme = name;
+    const auto keys = hf_config(config);
+    const bool residual = name == "residual";
+    EXPECT_EQ(std::get<std::string>(keys.at("model_type")), residual ? "gpt2" : "rev-gpt2") << name;
+    EXPECT_EQ(keys.count("architectures"), residual ? 1u : 0u) << name;
+    if (!residual) {
+      EXPECT_THROW_WITH(from_hf_config(keys), "model_type has a value");
+    }
+  }
+}
+
 TEST(Gpt2ConfigTest, NamesKeysThatThisModelHasNoPartFor) {
-  auto keys = hf_config(Gpt2Config::preset("tiny"));
+  Gpt2Config config = Gpt2Config::preset("tiny");
+  config.scheme = "residual";
+  const auto whole = hf_config(config);
+  auto keys = whole;
   keys["activation_function"] = std::string("relu");
   EXPECT_THROW_WITH(from_hf_config(keys), "activation_function has a value");
-  keys = hf_config(Gpt2Config::preset("tiny"));
+  keys = whole;
   keys["attn_pdrop"] = 0.5;
   EXPECT_THROW_WITH(from_hf_config(keys), "attn_pdrop differs from resid_pdrop");
-  keys = hf_config(Gpt2Config::preset("tiny"));
+  keys = whole;
   keys.erase("n_head");
   EXPECT_THROW_WITH(from_hf_config(keys), "n_head is missing");
   keys["n_head"] = std::string("four");

@@ -3,6 +3,7 @@
 
 #include "rev/base/remove_folder.h"
 #include "rev/io/checkpoint.h"
+#include "rev/io/safetensors.h"
 #include "support/small_disk.h"
 #include "train/program.h"
 
@@ -34,7 +35,8 @@ class BadInputTest : public RevGpt2Test {
 
 TEST_F(BadInputTest, Options) {
   expect_train_refused({"--stepz", "5"}, "unknown option --stepz; did you mean --steps?");
-  expect_train_refused({"--larning-rate=1"}, "unknown option --larning-rate; did you mean --");
+  expect_train_refused({"--weight-decya=1"},
+                       "unknown option --weight-decya; did you mean --weight-decay?");
   expect_train_refused({"extra"}, "unexpected argument extra");
   expect_train_refused({"--steps", "many"},
                        "--steps: expected a whole number of at least 1, got many");
@@ -85,6 +87,9 @@ TEST_F(BadInputTest, Data) {
   support::write_bytes(path("valid.txt"), "short");
   expect_train_refused({"--valid", path("valid.txt").string()},
                        "the validation data have 5 tokens");
+  support::write_bytes(path("valid.bin"), "\x01\x01\x02\x01");
+  expect_train_refused({"--vocab", "300", "--valid", path("valid.bin").string()},
+                       "--valid holds numbers of tokens, --data text");
 }
 
 TEST_F(BadInputTest, FoldersThatHoldARun) {
@@ -103,6 +108,12 @@ TEST_F(BadInputTest, FoldersThatHoldARun) {
   expect_refused(resume + Arguments{"--steps", "6"}, other + "steps was 5 and is now 6");
   expect_refused(resume + with_data("other.txt", text(30000)),
                  other + "train-data was 18000 tokens");
+  support::write_bytes(path("notes.txt"), "Notes\n");
+  expect_refused(resume + Arguments{"--metrics", path("notes.txt").string()},
+                 "notes.txt: expected the metrics of a run, got a first line \"Notes\"");
+  EXPECT_EQ(support::read_bytes(path("notes.txt")), "Notes\n");
+  const std::string missing = path("missing/m.jsonl").string();
+  expect_refused(resume + Arguments{"--metrics", missing}, missing + ": cannot be written");
   // A checkpoint of another run, put among this one's.
   weights("wide", tiny("wide", {"--channels", "32"}));
   base::remove_folder(path("run") / "checkpoints/step-5");
@@ -128,7 +139,20 @@ TEST_F(BadInputTest, FoldersThatCannotBeWritten) {
   }
   expect_refused(tiny("locked"), "locked is not writable");
   expect_refused(tiny("locked/run"), "folder cannot be made");
+  const std::string metrics = path("m.jsonl").string();
+  expect_refused(tiny("locked", {"--metrics", metrics}), "locked is not writable");
+  EXPECT_FALSE(fs::exists(metrics));
   if (!disk.mounted()) fs::permissions(path("locked"), fs::perms::owner_all);
+}
+
+TEST_F(BadInputTest, MetricsThatCannotBeWrittenBlockNoRun) {
+  const std::string missing = path("missing/m.jsonl").string();
+  expect_train_refused({"--metrics", missing}, missing + ": cannot be written: " +
+                                                   path("missing").string() + " does not exist");
+  expect_train_refused({"--metrics", path("text.txt").string()}, "text.txt is there already");
+  support::write_bytes(path("m.jsonl"), "");
+  weights("out", tiny("out", {"--metrics", path("m.jsonl").string()}));
+  EXPECT_FALSE(support::read_bytes(path("m.jsonl")).empty());
 }
 
 TEST_F(BadInputTest, NoSpaceLeft) {
@@ -155,6 +179,8 @@ TEST_F(BadInputTest, Models) {
   const std::string bytes = support::read_bytes(path("run") / "model.safetensors");
   support::write_bytes(path("run") / "model.safetensors", bytes.substr(0, bytes.size() / 2));
   expect_refused(sample, (path("run") / "model.safetensors").string());
+  io::save_safetensors(path("run") / "model.safetensors", {});
+  expect_refused(sample, "model.safetensors: expected the weights of a GPT-2, got a file without");
   fs::remove(path("run") / "model.safetensors");
   expect_refused(sample, (path("run") / "model.safetensors").string());
   support::write_bytes(path("run") / "config.json", "{ not json");

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "rev/base/remove_folder.h"
+#include "rev/io/checkpoint.h"
 #include "train/program.h"
 
 namespace rev::train {
@@ -75,13 +76,17 @@ TEST_F(ResumeTest, KilledAtTenMomentsEndsWithTheSameBits) {
 
 TEST_F(ResumeTest, ADamagedCheckpointIsRefusedByNameAndTheOneBeforeUsed) {
   const std::string expected = weights("whole", long_run("whole"));
-  const auto expect_step_5 = [&](const std::string& out, const std::string& file) {
+  const auto expect_step_5 = [&](const std::string& out, const std::string& file,
+                                 const std::string& reason) {
     const Result result = run(resumed(out));
     EXPECT_EQ(result.code, 0) << result.output;
     EXPECT_NE(result.output.find("refused: " + (path(out) / "checkpoints/step-10").string() + ": " +
-                                 file),
+                                 file + reason),
               std::string::npos)
         << result.output;
+    EXPECT_NE(result.output.find("; renamed to step-10.damaged\n"), std::string::npos)
+        << result.output;
+    EXPECT_TRUE(fs::exists(path(out) / "checkpoints/step-10.damaged" / file)) << result.output;
     EXPECT_NE(result.output.find("going on from " + (path(out) / "checkpoints/step-5").string()),
               std::string::npos)
         << result.output;
@@ -91,14 +96,29 @@ TEST_F(ResumeTest, ADamagedCheckpointIsRefusedByNameAndTheOneBeforeUsed) {
   ASSERT_NO_FATAL_FAILURE(cut_run("truncated"));
   const fs::path model = path("truncated") / "checkpoints/step-10/model.safetensors";
   fs::resize_file(model, fs::file_size(model) / 2);
-  expect_step_5("truncated", "model.safetensors has ");
+  expect_step_5("truncated", "model.safetensors", " has ");
 
   ASSERT_NO_FATAL_FAILURE(cut_run("flipped"));
   const fs::path moments = path("flipped") / "checkpoints/step-10/optimizer.safetensors";
   std::string bytes = support::read_bytes(moments);
   bytes[bytes.size() - 100] = static_cast<char>(bytes[bytes.size() - 100] ^ 1);
   support::write_bytes(moments, bytes);
-  expect_step_5("flipped", "optimizer.safetensors is damaged");
+  expect_step_5("flipped", "optimizer.safetensors", " is damaged");
+}
+
+TEST_F(ResumeTest, ADamagedCheckpointIsNotKeptInPlaceOfAWholeOne) {
+  const std::string expected = weights("whole", long_run("whole"));
+  ASSERT_NO_FATAL_FAILURE(cut_run("run"));
+  const fs::path checkpoints = path("run") / "checkpoints";
+  fs::rename(checkpoints / "step-10", checkpoints / "step-60");  // its manifest tells
+  Program program(resumed("run") + Arguments{"--keep", "1"}, path("log"));
+  ASSERT_TRUE(program.wait_for(checkpoints / "step-60.damaged")) << program.output();
+  program.send(SIGTERM);
+  EXPECT_EQ(program.wait(), 0) << program.output();
+  const io::FoundCheckpoint found = io::find_latest_checkpoint(path("run"));
+  EXPECT_FALSE(found.folder.empty());
+  EXPECT_TRUE(found.refused.empty());
+  EXPECT_TRUE(weights("run", resumed("run")) == expected);
 }
 
 TEST_F(ResumeTest, WithoutAnyWholeCheckpointIsRefused) {
@@ -146,6 +166,16 @@ TEST_F(ResumeTest, AnotherMemoryPolicyMayGoOn) {
   const std::string expected = weights("whole", long_run("whole"));
   ASSERT_NO_FATAL_FAILURE(cut_run("run"));
   EXPECT_TRUE(weights("run", resumed("run") + Arguments{"--memory", "store"}) == expected);
+}
+
+TEST_F(ResumeTest, OffTheGridAnotherMemoryPolicyIsRefused) {
+  weights("run", tiny("run", {"--state", "float32"}));
+  const Result result = run(resumed("run") + Arguments{"--memory", "store"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.output.find("saved by a run with other settings: memory was invert and is now "
+                               "store"),
+            std::string::npos)
+      << result.output;
 }
 
 TEST_F(ResumeTest, AFinishedRunHasNothingLeftToDo) {

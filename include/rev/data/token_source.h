@@ -25,6 +25,9 @@ class TokenSource {
   std::int64_t size() const { return size_; }    ///< N
   std::int64_t vocab() const { return vocab_; }  ///< V: every token is in [0, V)
 
+  /// Whether the tokens are bytes of texts: all of them are 8 bits wide.
+  bool is_text() const { return is_text_; }
+
   /// Files that were found in folders and left out since they are not text.
   std::int64_t skipped_files() const { return skipped_files_; }
 
@@ -43,6 +46,7 @@ class TokenSource {
   std::int64_t offset_ = 0;
   std::int64_t size_ = 0;
   std::int64_t vocab_ = 0;
+  bool is_text_ = true;
   std::int64_t skipped_files_ = 0;
 };
 

@@ -36,17 +36,29 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& run,
 /// be read.
 Checkpoint load_checkpoint(const std::filesystem::path& folder);
 
+/// A checkpoint that is damaged.
+struct RefusedCheckpoint {
+  std::filesystem::path folder;
+  std::string reason;  ///< a sentence that names folder, file and reason
+};
+
 /// What a search for a checkpoint found.
 struct FoundCheckpoint {
-  std::filesystem::path folder;      ///< empty where there is none
-  std::vector<std::string> refused;  ///< a sentence for each newer one that is damaged
+  std::filesystem::path folder;            ///< empty where there is none
+  std::vector<RefusedCheckpoint> refused;  ///< the newer ones that are damaged
 };
 
 /// The checkpoint of the highest step in `run/checkpoints` that verifies: every byte is read and
 /// compared with the manifest. No such folder: nothing found.
 FoundCheckpoint find_latest_checkpoint(const std::filesystem::path& run);
 
-/// Removes all but the `keep` checkpoints of the highest steps; keep >= 1.
+/// Renames a checkpoint folder to step-N.damaged (step-N.damaged-2 and so on where that is taken)
+/// and returns the new path. Under that name it is no checkpoint: nothing finds or removes it.
+/// Throws c10::Error where it cannot be renamed.
+std::filesystem::path set_aside_checkpoint(const std::filesystem::path& folder);
+
+/// Removes all but the `keep` checkpoints of the highest steps; keep >= 1. What is damaged counts,
+/// too: set it aside first.
 void prune_checkpoints(const std::filesystem::path& run, std::int64_t keep);
 
 }  // namespace rev::io

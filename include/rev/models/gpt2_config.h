@@ -23,17 +23,17 @@ struct Gpt2Config {
   double dropout = 0;      ///< of embeddings, attention weights and each branch's result
   bool bias = true;        ///< in linear maps and norms
 
-  /// residual, midpoint, midpoint-a, leapfrog, hamiltonian or revffn.
+  /// residual, midpoint, midpoint-a, leapfrog, hamiltonian or revffn (`scheme_names`).
   std::string scheme = "midpoint";
   double h = 0.5;       ///< step of midpoint, midpoint-a and leapfrog
   uint64_t a_seed = 0;  ///< midpoint-a: seed of the weights
-  std::vector<double>
-      a;  ///< midpoint-a: L weights, drawn where empty; hamiltonian: one, 1 where empty
+  /// midpoint-a: L weights, drawn where empty; hamiltonian: one, 1 where empty.
+  std::vector<double> a;
 
   /// How states are held: the grid of 2^-16 (float32 for residual) unless given.
   std::optional<schemes::StateOptions> state;
-  engine::Memory memory =
-      engine::Memory::Invert;  ///< of every layer, see `engine::Stack::set_memory`
+  /// Of every layer, see `engine::Stack::set_memory`.
+  engine::Memory memory = engine::Memory::Invert;
 
   /// The sizes named tiny (4 layers of 128 channels, 4 heads, 64 bytes), gpt2 (124M parameters),
   /// gpt2-medium (355M), gpt2-large (774M) or gpt2-xl (1558M). Throws c10::Error for another name.
@@ -44,6 +44,9 @@ struct Gpt2Config {
 /// probability is outside of [0,1).
 void check(const Gpt2Config& config);
 
+/// What `Gpt2Config::scheme` may be.
+const std::vector<std::string>& scheme_names();
+
 /// The scheme that the config names. Throws c10::Error for an unknown name, or options that do not
 /// fit.
 std::shared_ptr<schemes::Scheme> make_scheme(const Gpt2Config& config);
@@ -52,8 +55,9 @@ std::shared_ptr<schemes::Scheme> make_scheme(const Gpt2Config& config);
 using HfValue =
     std::variant<std::monostate, bool, int64_t, double, std::string, std::vector<std::string>>;
 
-/// The keys of `config.json` by which Hugging Face's `GPT2LMHeadModel` builds the same model with
-/// the residual scheme; of the other schemes it knows nothing.
+/// The model as keys of Hugging Face's `config.json`. Scheme residual: `GPT2LMHeadModel` builds the
+/// same model from them. It knows no other scheme: for those model_type is "rev-gpt2" and
+/// architectures is left out, so that none is taken for a residual model.
 std::map<std::string, HfValue> hf_config(const Gpt2Config& config);
 
 /// The sizes, dropout and names of a Hugging Face GPT-2, scheme residual; keys that do not matter

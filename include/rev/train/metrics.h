@@ -23,12 +23,17 @@ struct StepMetrics {
 /// so that a killed process loses none.
 class MetricsFile {
  public:
-  /// Goes on after step `done`: lines of later steps, and one that was cut, are removed. Creates
-  /// the file where there is none. Throws c10::Error where it cannot be written.
-  MetricsFile(const std::filesystem::path& path, int64_t done);
+  /// Opens the file, or creates it where there is none. Throws c10::Error, with nothing changed,
+  /// where it cannot be written, and where it is not empty and its first line is not a step's.
+  explicit MetricsFile(const std::filesystem::path& path);
+  /// Removes a file that was created and got no line.
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;
   MetricsFile& operator=(const MetricsFile&) = delete;
+
+  /// Removes the lines of steps after `done`, and one that was cut. Throws c10::Error where it
+  /// cannot.
+  void forget_after(int64_t done);
 
   /// Throws c10::Error where the line cannot be written.
   void write(const StepMetrics& metrics);
@@ -36,6 +41,8 @@ class MetricsFile {
  private:
   std::filesystem::path path_;
   std::FILE* file_ = nullptr;
+  bool created_ = false;
+  bool written_ = false;
 };
 
 }  // namespace rev::train

@@ -14,17 +14,19 @@
 
 namespace rev::train {
 
-/// Throws c10::Error naming the first of `paths` that exists: a new run would write over it.
+/// Throws c10::Error naming the first of `paths` that exists and is not an empty file: a new run
+/// would write over it.
 void check_new(const std::vector<std::filesystem::path>& paths);
 
 /// Throws c10::Error where fewer than `bytes` bytes are free where `folder` (which exists) lies.
 void check_space(const std::filesystem::path& folder, int64_t bytes);
 
 /// The checkpoint from which `run` goes on: the newest one that is whole; none where none was saved
-/// yet. `say` receives a line for each that is damaged and one for what is found.
+/// yet. Newer ones, which are damaged, are set aside (`io::set_aside_checkpoint`). `say` receives a
+/// line for each of them and one for what is found.
 ///
-/// Throws c10::Error where all are damaged, and where its settings are not `settings`, of which
-/// those in `free` may differ.
+/// Throws c10::Error, with nothing renamed, where all are damaged, and where its settings are not
+/// `settings`, of which those in `free` may differ.
 std::optional<io::Checkpoint> find_start(const std::filesystem::path& run, const Settings& settings,
                                          const std::set<std::string>& free,
                                          const std::function<void(const std::string&)>& say);
