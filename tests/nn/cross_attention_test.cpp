@@ -147,7 +147,7 @@ TEST(CrossAttentionTest, StartsAsAContraction) {
     const Tensor x2 = torch::randn({1, size.tokens, size.channels / 2}, at::kDouble) * rms;
     const double measured = contraction(parts.cross(), x1, x2);
     RecordProperty("contraction_" + std::to_string(size.channels), std::to_string(measured));
-    EXPECT_LT(measured, 0.5) << size.channels;
+    EXPECT_LT(measured, 0.25) << size.channels;  // what contracting_std asks for
   }
 }
 

@@ -1,12 +1,16 @@
 // GPT-2 (pre-norm, learned positions, tanh GELU, the head tied to the token table) whose layers are
 // coupled by any scheme. Parameters have Hugging Face's names and layouts:
 //
-//   transformer.wte.weight, transformer.wpe.weight, transformer.h.<l>.ln_1.weight,
-//   ...attn.c_attn.weight,
-//   ...attn.c_proj.weight, ...ln_2.weight, ...mlp.c_fc.weight, ...mlp.c_proj.weight,
-//   transformer.ln_f.weight
+//   transformer.wte.weight    transformer.wpe.weight    transformer.ln_f.weight
+//   transformer.h.<l>.ln_1.weight
+//   transformer.h.<l>.attn.c_attn.weight
+//   transformer.h.<l>.attn.c_proj.weight
+//   transformer.h.<l>.ln_2.weight
+//   transformer.h.<l>.mlp.c_fc.weight
+//   transformer.h.<l>.mlp.c_proj.weight
 //
-// with their biases, and for revffn the adapters ...p_up.weight and ...p_down.weight.
+// with biases for the norms and the linear maps, and for revffn the adapters
+// transformer.h.<l>.p_up.weight and transformer.h.<l>.p_down.weight.
 #pragma once
 
 #include <ATen/core/Tensor.h>
