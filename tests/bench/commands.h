@@ -28,6 +28,7 @@ struct MemoryOptions {
   int64_t channels = 512;
   int64_t tokens = 128;
   int64_t batch = 1;
+  bool bfloat16 = false;  ///< fields under autocast
 };
 
 /// Peak bytes of forward and backward above weights and gradients, for each policy and depth, and

@@ -2,6 +2,7 @@
 #include <torch/torch.h>
 
 #include "bench/commands.h"
+#include "rev/base/autocast_state.h"
 #include "rev/base/memory_stats.h"
 #include "rev/models/gpt2.h"
 
@@ -13,7 +14,7 @@ struct Peak {
   int64_t kept_for_exactness = 0;
 };
 
-Peak peak_of(const models::Gpt2Config& config, int64_t batch) {
+Peak peak_of(const models::Gpt2Config& config, int64_t batch, bool bfloat16) {
   torch::manual_seed(1);
   models::Gpt2 model(config);
   for (at::Tensor p : model->parameters()) p.mutable_grad() = torch::zeros_like(p);
@@ -30,7 +31,12 @@ Peak peak_of(const models::Gpt2Config& config, int64_t batch) {
   const at::Tensor tokens = torch::randint(config.vocab, {batch, config.seq}, at::kLong);
   const int64_t before = base::memory_stats().live_bytes;
   base::reset_peak_memory();
-  model->loss(tokens, tokens).backward();
+  at::Tensor loss;
+  {
+    const base::AutocastGuard cast({at::kCPU, bfloat16, at::kBFloat16});
+    loss = model->loss(tokens, tokens);
+  }
+  loss.backward();
   const int64_t kept = stack.take_report().witness_bytes;
   return {base::memory_stats().peak_bytes - before - kept, kept};
 }
@@ -57,7 +63,7 @@ Table memory(const MemoryOptions& options, std::vector<Series>& lines) {
       config.vocab = 256;
       config.scheme = options.scheme;
       config.memory = policy;
-      const Peak peak = peak_of(config, options.batch);
+      const Peak peak = peak_of(config, options.batch, options.bfloat16);
       line.x.push_back(static_cast<double>(depth));
       line.y.push_back(static_cast<double>(peak.bytes) / kMiB);
       table.rows.push_back(

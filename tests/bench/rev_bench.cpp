@@ -63,6 +63,7 @@ int memory(int argc, char** argv) {
   add("channels", o.channels, whole(64), "C, a multiple of 64");
   add("tokens", o.tokens, whole(1), "T");
   add("batch", o.batch, whole(1), "B");
+  add("bfloat16", o.bfloat16, text(""), "bfloat16 autocast");
   add("svg", out.svg, text("FILE"), "write the picture to FILE");
   out.add_to(add);
   if (!parse(app, argc, argv)) return 0;
