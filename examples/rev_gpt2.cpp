@@ -152,7 +152,7 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
   visit("eval-every", o.eval_every, whole(0), "steps between validations; 0: at the end alone");
   visit("eval-batches", o.eval_batches, whole(1), "batches in a validation, spread over its data");
   visit("save-every", o.save_every, whole(0), "steps between checkpoints; 0: at the end alone");
-  visit("keep", o.keep, whole(1), "newest checkpoints to keep");
+  visit("keep", o.keep, whole(1, 1000000), "newest checkpoints to keep");
   visit("metrics", o.metrics, text("FILE"),
         "where each step's metrics go, a JSON object a line; DIR/metrics.jsonl unless given");
 }
@@ -321,6 +321,23 @@ struct Run {
   std::optional<double> valid_loss = std::nullopt;  // the last that was measured
 };
 
+// Throws where weights, gradients and AdamW's two moments alone are more than the machine's memory.
+// (In double: sizes may be absurd.)
+void check_fits(const TrainOptions& o) {
+  const auto channels = static_cast<double>(o.channels);
+  const double n_parameters = static_cast<double>(o.vocab + o.seq) * channels +
+                              static_cast<double>(o.layers) * 12 * channels * channels;
+  const double needed = n_parameters * 4 * (o.state == "float64" ? 8 : 4);
+  const double memory = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
+                        static_cast<double>(::sysconf(_SC_PAGE_SIZE));
+  TORCH_CHECK(
+      needed <= memory,
+      fmt::format("--layers {}, --channels {}, --seq {} and a vocabulary of {} make {:.3g} "
+                  "parameters; with gradients and AdamW's moments they take {:.3g} GB, this "
+                  "machine has {:.3g} GB",
+                  o.layers, o.channels, o.seq, o.vocab, n_parameters, needed / 1e9, memory / 1e9));
+}
+
 // All parts of a run at its start, made in an order that decides its random numbers.
 Run make_run(TrainOptions o) {
   at::set_num_threads(static_cast<int>(o.threads));
@@ -331,6 +348,7 @@ Run make_run(TrainOptions o) {
   }
   const Tokens tokens = open_data(o);
   o.vocab = tokens.train.vocab();
+  check_fits(o);
   train::Settings settings = settings_of(o);
   settings["tokens"] = std::string(tokens.train.is_text() ? kBytes : kIds);
   settings["train-data"] = train::fingerprint(tokens.train);
@@ -544,7 +562,6 @@ int train_gpt2(int argc, char** argv) {
     o = options_from(saved.run, config_file);
     parse_train(argc, argv, o);
   }
-  const train::StopSignal stop;
   resolve(o);
   const fs::path metrics_file = o.metrics.empty() ? out / "metrics.jsonl" : fs::path(o.metrics);
   if (!o.resume) {
@@ -575,6 +592,7 @@ int train_gpt2(int argc, char** argv) {
       run.done = checkpoint->step;
     }
   }
+  const train::StopSignal stop;  // until here a signal ends the program at once
   metrics.forget_after(run.done);
   train::write_config(config_file, {models::hf_config(run.model->config()), run.settings});
 

@@ -187,6 +187,13 @@ TEST_F(BadInputTest, Models) {
   expect_refused(sample, "config.json: expected a JSON object");
 }
 
+TEST_F(BadInputTest, ModelsThatDoNotFit) {
+  for (const char* size : {"--layers", "--channels", "--vocab"}) {
+    expect_refused(tiny("run", {size, "4000000000000"}), "machine has");
+  }
+  EXPECT_FALSE(fs::exists(path("run")));
+}
+
 // Not bad input: the run itself cannot go on.
 TEST_F(BadInputTest, ARunThatLeavesTheGridEndsWithItsNumbersAndExitCode1) {
   const Result result = run(tiny("run", {"--lr", "1e6", "--clip", "0", "--steps", "20",
