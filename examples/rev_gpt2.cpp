@@ -571,7 +571,9 @@ int train_gpt2(int argc, char** argv) {
   const std::set<std::string> free = free_settings(o);
   if (o.resume) train::check_same_settings(saved.run, run.settings, free, config_file.string());
 
-  // From here on files are opened; where a run cannot begin none is left or changed.
+  // From here on files are opened; where a run cannot begin none is left or changed. Until here a
+  // signal ends the program at once.
+  const train::StopSignal stop;
   std::error_code ignored;
   const bool is_new = !fs::exists(out, ignored);
   io::create_folders(out);
@@ -592,7 +594,6 @@ int train_gpt2(int argc, char** argv) {
       run.done = checkpoint->step;
     }
   }
-  const train::StopSignal stop;  // until here a signal ends the program at once
   metrics.forget_after(run.done);
   train::write_config(config_file, {models::hf_config(run.model->config()), run.settings});
 
