@@ -1,5 +1,5 @@
-// Options as the programs here take them: each with its unit and default in --help, and one
-// sentence for what is wrong.
+// Commands and options as the programs here take them: each option with its unit and default in
+// --help, and one sentence for what is wrong.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <limits>
@@ -101,4 +102,38 @@ inline bool parse(CLI::App& app, int argc, char** argv) {
   }
   TORCH_CHECK(app.remaining().empty(), "unexpected argument ", app.remaining().front());
   return true;
+}
+
+/// What a program does, by name: run(argc, argv) with argv[0] the command's name.
+struct Command {
+  const char* name;
+  int (*run)(int argc, char** argv);
+};
+
+/// The whole of main: the command that argv[1] names, or `usage` for --help. Returns the exit code:
+/// the command's; 2 and a sentence for a c10::Error, 1 for any other exception.
+inline int run_program(const char* program, const std::vector<Command>& commands, const char* usage,
+                       int argc, char** argv) {
+  try {
+    const std::string name = argc > 1 ? argv[1] : "";
+    std::vector<std::string> names;
+    for (const Command& command : commands) {
+      if (name == command.name) return command.run(argc - 1, argv + 1);
+      names.emplace_back(command.name);
+    }
+    if (name == "--help" || name == "-h") return std::fputs(usage, stdout), 0;
+    TORCH_CHECK(
+        !name.empty(), "a command is needed: ",
+        fmt::format("{} or {}", fmt::join(names.begin(), names.end() - 1, ", "), names.back()),
+        " (--help tells more)");
+    names.emplace_back("--help");
+    TORCH_CHECK(false, "unknown command ", name, "; did you mean ",
+                rev::train::nearest_name(name, names), "?");
+  } catch (const c10::Error& error) {
+    std::fprintf(stderr, "%s: %s\n", program, error.what_without_backtrace());
+    return 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", program, error.what());
+    return 1;
+  }
 }

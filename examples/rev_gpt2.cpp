@@ -706,27 +706,10 @@ const char kUsage[] =
     "rev-gpt2 sample --model DIR [OPTIONS]  prints what it writes\n"
     "Each tells its options with --help.\n";
 
-int run(int argc, char** argv) {
-  const std::string command = argc > 1 ? argv[1] : "";
-  if (command == "train") return train_gpt2(argc - 1, argv + 1);
-  if (command == "sample") return sample_gpt2(argc - 1, argv + 1);
-  if (command == "--help" || command == "-h") return std::fputs(kUsage, stdout), 0;
-  TORCH_CHECK(!command.empty(), "a command is needed: train or sample (--help tells more)");
-  TORCH_CHECK(false, "unknown command ", command, "; did you mean ",
-              train::nearest_name(command, {"train", "sample", "--help"}), "?");
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
   base::count_memory();
-  try {
-    return run(argc, argv);
-  } catch (const c10::Error& error) {
-    std::fprintf(stderr, "rev-gpt2: %s\n", error.what_without_backtrace());
-    return 2;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "rev-gpt2: %s\n", error.what());
-    return 1;
-  }
+  return run_program("rev-gpt2", {{"train", train_gpt2}, {"sample", sample_gpt2}}, kUsage, argc,
+                     argv);
 }

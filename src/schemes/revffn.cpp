@@ -160,9 +160,7 @@ void RevFFN::undo(int64_t l, State& s, const Fields& f, const Witness& left,
   rebuilt.contraction = found.contraction;
   rebuilt.evaluations = found.evaluations;
   const auto select = [&](const Tensor& near) {
-    return left.low_bits.defined()
-               ? kernels::select_by_low_bits(near, left.low_bits, left.n_low_bits)
-               : near;
+    return provable ? kernels::select_by_low_bits(near, left.low_bits, left.n_low_bits) : near;
   };
   int64_t refuted = found.unsettled;
   s.q = select(found.x.view(y1.sizes()));

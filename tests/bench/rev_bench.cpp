@@ -8,37 +8,38 @@
 #include "bench/commands.h"
 #include "command_line.h"
 #include "rev/io/file.h"
+#include "rev/models/gpt2_config.h"
 
 namespace {
 
 using namespace rev;
 
-const std::vector<std::string> kSchemes = {"midpoint", "midpoint-a", "leapfrog", "hamiltonian",
-                                           "revffn"};
+std::vector<std::string> reversible_schemes() {
+  std::vector<std::string> names = models::scheme_names();
+  names.erase(std::find(names.begin(), names.end(), "residual"));
+  return names;
+}
 
-// What every table takes, and where it goes.
-struct Output {
+const std::vector<std::string> kSchemes = reversible_schemes();
+
+// Reads what every table takes beside its own options, makes the table, and writes it.
+template <class Make>
+int run_table(CLI::App& app, int argc, char** argv, const Make& make) {
   int64_t threads = at::get_num_threads();
-  std::string tsv, svg;
-
-  void add_to(const AddTo& add) {
-    add("threads", threads, whole(1), "CPU threads");
-    add("tsv", tsv, text("FILE"), "also written to FILE, tab separated");
-  }
-
-  void write(const bench::Table& table, const std::vector<bench::Series>& lines = {}) const {
-    std::fputs(table.text().c_str(), stdout);
-    if (!tsv.empty()) io::write_file_atomically(tsv, table.tsv());
-    if (svg.empty()) return;
-    io::write_file_atomically(
-        svg, bench::log_log_svg("Peak of forward and backward above weights and gradients",
-                                "layers", "MiB", lines));
-  }
-};
+  std::string tsv;
+  const AddTo add{app};
+  add("threads", threads, whole(1), "CPU threads");
+  add("tsv", tsv, text("FILE"), "also written to FILE, tab separated");
+  if (!parse(app, argc, argv)) return 0;
+  at::set_num_threads(static_cast<int>(threads));
+  const bench::Table table = make();
+  std::fputs(table.text().c_str(), stdout);
+  if (!tsv.empty()) io::write_file_atomically(tsv, table.tsv());
+  return 0;
+}
 
 int exact(int argc, char** argv) {
   bench::ExactOptions o{kSchemes};
-  Output out;
   CLI::App app("Are states rebuilt bit for bit, on the grid and as float32?", "rev-bench exact");
   const AddTo add{app};
   add("schemes", o.schemes, one_of(kSchemes), "schemes; all unless given");
@@ -46,16 +47,12 @@ int exact(int argc, char** argv) {
   add("channels", o.channels, whole(2), "C");
   add("tokens", o.tokens, whole(1), "T");
   add("bfloat16", o.bfloat16, text(""), "evaluate fields under bfloat16 autocast");
-  out.add_to(add);
-  if (!parse(app, argc, argv)) return 0;
-  at::set_num_threads(static_cast<int>(out.threads));
-  out.write(bench::exact(o));
-  return 0;
+  return run_table(app, argc, argv, [&] { return bench::exact(o); });
 }
 
 int memory(int argc, char** argv) {
   bench::MemoryOptions o;
-  Output out;
+  std::string svg;
   CLI::App app("Peak bytes of forward and backward against depth.", "rev-bench memory");
   const AddTo add{app};
   add("scheme", o.scheme, one_of(kSchemes), "scheme");
@@ -64,19 +61,19 @@ int memory(int argc, char** argv) {
   add("tokens", o.tokens, whole(1), "T");
   add("batch", o.batch, whole(1), "B");
   add("bfloat16", o.bfloat16, text(""), "bfloat16 autocast");
-  add("svg", out.svg, text("FILE"), "write the picture to FILE");
-  out.add_to(add);
-  if (!parse(app, argc, argv)) return 0;
-  at::set_num_threads(static_cast<int>(out.threads));
+  add("svg", svg, text("FILE"), "write the picture to FILE");
   std::vector<bench::Series> lines;
-  const bench::Table table = bench::memory(o, lines);
-  out.write(table, lines);
-  return 0;
+  const int code = run_table(app, argc, argv, [&] { return bench::memory(o, lines); });
+  if (!svg.empty() && !lines.empty()) {
+    io::write_file_atomically(
+        svg, bench::log_log_svg("Peak of forward and backward above weights and gradients",
+                                "layers", "MiB", lines));
+  }
+  return code;
 }
 
 int step(int argc, char** argv) {
   bench::StepOptions o;
-  Output out;
   CLI::App app("Time of a training step: ratios between policies and states.", "rev-bench step");
   const AddTo add{app};
   add("scheme", o.scheme, one_of(kSchemes), "scheme");
@@ -86,11 +83,7 @@ int step(int argc, char** argv) {
   add("batch", o.batch, whole(1), "B");
   add("rounds", o.rounds, whole(1), "rounds that are counted");
   add("bfloat16", o.bfloat16, text(""), "bfloat16 autocast");
-  out.add_to(add);
-  if (!parse(app, argc, argv)) return 0;
-  at::set_num_threads(static_cast<int>(out.threads));
-  out.write(bench::step(o));
-  return 0;
+  return run_table(app, argc, argv, [&] { return bench::step(o); });
 }
 
 const char kUsage[] =
@@ -99,27 +92,9 @@ const char kUsage[] =
     "rev-bench step [OPTIONS]    time of a training step: ratios between policies and states\n"
     "Each tells its options with --help.\n";
 
-int run(int argc, char** argv) {
-  const std::string command = argc > 1 ? argv[1] : "";
-  if (command == "exact") return exact(argc - 1, argv + 1);
-  if (command == "memory") return memory(argc - 1, argv + 1);
-  if (command == "step") return step(argc - 1, argv + 1);
-  if (command == "--help" || command == "-h") return std::fputs(kUsage, stdout), 0;
-  TORCH_CHECK(!command.empty(), "a command is needed: exact, memory or step (--help tells more)");
-  TORCH_CHECK(false, "unknown command ", command, "; did you mean ",
-              train::nearest_name(command, {"exact", "memory", "step", "--help"}), "?");
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const c10::Error& error) {
-    std::fprintf(stderr, "rev-bench: %s\n", error.what_without_backtrace());
-    return 2;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "rev-bench: %s\n", error.what());
-    return 1;
-  }
+  return run_program("rev-bench", {{"exact", exact}, {"memory", memory}, {"step", step}}, kUsage,
+                     argc, argv);
 }

@@ -116,12 +116,13 @@ struct Plain {
   }
 };
 
-Block random_block(const std::string& scheme) {
+Block random_block(const std::string& scheme, double dropout = 0) {
   torch::manual_seed(45);
   Gpt2Config config;
   config.heads = 4;
   config.channels = 32;
   config.scheme = scheme;
+  config.dropout = dropout;
   Block block(config);
   block->to(at::kDouble);
   const torch::NoGradGuard no_grad;
@@ -178,18 +179,9 @@ TEST(BlockTest, TheOthersAreTheWholeLayerWithoutItsSkip) {
 }
 
 TEST(BlockTest, CrossFieldsTokenMapIsItsForward) {
-  torch::manual_seed(43);
-  Gpt2Config config;
-  config.heads = 4;
-  config.channels = 32;
-  config.scheme = "revffn";
-  config.dropout = 0.1;
-  Block block(config);
-  block->to(at::kDouble);
   const torch::NoGradGuard no_grad;
-  for (Tensor& p : block->parameters()) p.normal_(0, 0.2);
-  const engine::FieldPtr f = make_fields(block, "revffn")[0];
-  const Tensor x1 = torch::randn({2, 5, 16}, at::kDouble), x2 = torch::randn_like(x1);
+  const engine::FieldPtr f = make_fields(random_block("revffn", 0.1), "revffn")[0];
+  const Tensor x1 = random_state(16), x2 = random_state(16);
   torch::manual_seed(44);
   const Tensor value = f->forward({x1, x2}).view({10, 16});
   torch::manual_seed(44);
