@@ -1,0 +1,31 @@
+// Loads and stores that say how the caches should treat them, and fences: nothing more than plain
+// accesses here.
+#pragma once
+
+#define REV_LOAD(name) \
+  template <class T>   \
+  T name(const T* p) { \
+    return *p;         \
+  }
+REV_LOAD(__ldg)
+REV_LOAD(__ldca)
+REV_LOAD(__ldcg)
+REV_LOAD(__ldcs)
+REV_LOAD(__ldcv)
+REV_LOAD(__ldlu)
+#undef REV_LOAD
+
+#define REV_STORE(name)      \
+  template <class T>         \
+  void name(T* p, T value) { \
+    *p = value;              \
+  }
+REV_STORE(__stcg)
+REV_STORE(__stcs)
+REV_STORE(__stwb)
+REV_STORE(__stwt)
+#undef REV_STORE
+
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+inline void __threadfence_system() {}
