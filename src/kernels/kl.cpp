@@ -1,0 +1,186 @@
+#include "rev/kernels/kl.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "cuda/kl.h"
+#include "cuda/kl_math.h"
+#include "cuda/sum_math.h"
+#include "kernels/device.h"
+#include "kernels/logits.h"
+#include "kernels/vectors.h"
+
+namespace rev::kernels {
+namespace {
+
+using at::Tensor;
+using cuda::BFloat16;
+using cuda::Distribution;
+
+// The divergence of a row. Where the student's row may be written, the forward one's gradient is.
+template <bool kReverse, int W, class T, class U>
+[[gnu::always_inline]] inline float divergence_of(const T* teacher, U* student, int64_t n,
+                                                  const Distribution& p, const Distribution& q,
+                                                  float slope) {
+  return cuda::ordered_sum<W>(
+      n, [=](int64_t j) __attribute__((always_inline)) {
+        const cuda::Pair e = cuda::pair(cuda::widen(teacher[j]), cuda::widen(student[j]), p, q);
+        if constexpr (!kReverse && !std::is_const_v<U>) {
+          student[j] = cuda::narrow<U>(cuda::divergence_gradient<false>(e, 0.0f, slope));
+        }
+        return cuda::divergence_term<kReverse>(e);
+      });
+}
+
+template <class T, class U>
+[[gnu::always_inline]] inline float divergence_of(bool reverse, const T* teacher, U* student,
+                                                  int64_t n, const Distribution& p,
+                                                  const Distribution& q, float slope) {
+  if (cuda::is_narrow(n)) {
+    return reverse ? divergence_of<true, 32>(teacher, student, n, p, q, slope)
+                   : divergence_of<false, 32>(teacher, student, n, p, q, slope);
+  }
+  return reverse ? divergence_of<true, 256>(teacher, student, n, p, q, slope)
+                 : divergence_of<false, 256>(teacher, student, n, p, q, slope);
+}
+
+template <class T>
+[[gnu::always_inline]] inline void reverse_gradient_of(const T* teacher, T* student, int64_t n,
+                                                       const Distribution& p, const Distribution& q,
+                                                       float divergence, float slope) {
+  for (int64_t j = 0; j < n; ++j) {
+    const cuda::Pair e = cuda::pair(cuda::widen(teacher[j]), cuda::widen(student[j]), p, q);
+    student[j] = cuda::narrow<T>(cuda::divergence_gradient<true>(e, divergence, slope));
+  }
+}
+
+#define REV_DIVERGENCE_ROW(T, U)                                                                \
+  REV_VECTOR_WIDTHS float divergence_row(bool reverse, const T* teacher, U* student, int64_t n, \
+                                         const Distribution& p, const Distribution& q,          \
+                                         float slope) {                                         \
+    return divergence_of(reverse, teacher, student, n, p, q, slope);                            \
+  }
+REV_DIVERGENCE_ROW(float, float)
+REV_DIVERGENCE_ROW(float, const float)
+REV_DIVERGENCE_ROW(BFloat16, BFloat16)
+REV_DIVERGENCE_ROW(BFloat16, const BFloat16)
+
+#define REV_REVERSE_GRADIENT_ROW(T)                                                         \
+  REV_VECTOR_WIDTHS void reverse_gradient_row(const T* teacher, T* student, int64_t n,      \
+                                              const Distribution& p, const Distribution& q, \
+                                              float divergence, float slope) {              \
+    reverse_gradient_of(teacher, student, n, p, q, divergence, slope);                      \
+  }
+REV_REVERSE_GRADIENT_ROW(float)
+REV_REVERSE_GRADIENT_ROW(BFloat16)
+
+// U is T, or const T where no gradient is asked for.
+template <class T, class U>
+void on_cpu(const T* teachers, U* students, const int64_t* targets, float* divergences,
+            const cuda::KlRows& size, const cuda::KlTerms& terms) {
+  const int64_t n = size.width;
+  const float slope = terms.factor * terms.scale;
+  const auto run = [&](int64_t row) {
+    const T* const teacher = teachers + row * size.teacher_stride;
+    U* const student = students + row * size.student_stride;
+    if (targets != nullptr && targets[row] == kIgnoreIndex) {
+      if constexpr (!std::is_const_v<U>) std::fill(student, student + n, T{});
+      return 0.0f;
+    }
+    const Distribution p = cuda::distribution(softmax_row(teacher, n, terms.scale), terms.scale);
+    const Distribution q = cuda::distribution(softmax_row(student, n, terms.scale), terms.scale);
+    const float divergence = divergence_row(terms.reverse, teacher, student, n, p, q, slope);
+    if constexpr (!std::is_const_v<U>) {
+      if (terms.reverse) reverse_gradient_row(teacher, student, n, p, q, divergence, slope);
+    }
+    return divergence;
+  };
+  at::parallel_for(0, size.rows, grain_of_logits(n), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) divergences[row] = run(row);
+  });
+}
+
+// What both operators do, by body(teacher, student, target, divergence, size), a kernel's launch or
+// the CPU path.
+struct Call {
+  cuda::KlRows size;
+  Tensor divergence;
+  Tensor targets;
+
+  Call(const char* op, const Tensor& teacher, const Tensor& student, const KlOptions& options) {
+    check_logits(op, "the teacher's logits", teacher);
+    check_logits(op, "the student's logits", student);
+    TORCH_CHECK(teacher.sizes() == student.sizes() &&
+                    teacher.scalar_type() == student.scalar_type() &&
+                    teacher.device() == student.device(),
+                op, ": the teacher's logits are ", teacher.scalar_type(), " ", teacher.sizes(),
+                " on ", teacher.device(), ", the student's ", student.scalar_type(), " ",
+                student.sizes(), " on ", student.device());
+    TORCH_CHECK(options.temperature > 0 && std::isfinite(options.temperature), op,
+                ": the temperature must be above 0 and finite, got ", options.temperature);
+    if (options.targets.defined()) {
+      check_targets(op, options.targets, student);
+      targets = options.targets.contiguous();
+    }
+    size = {student.size(0), student.size(1), row_stride(teacher), row_stride(student)};
+    divergence = at::empty({size.rows}, student.options().dtype(at::kFloat));
+  }
+
+  const int64_t* target() const {
+    return targets.defined() ? targets.const_data_ptr<int64_t>() : nullptr;
+  }
+  float* to() const { return divergence.mutable_data_ptr<float>(); }
+};
+
+cuda::KlTerms terms_of(const KlOptions& options, double factor) {
+  return {static_cast<float>(1 / options.temperature), static_cast<float>(factor),
+          options.direction == Divergence::Reverse};
+}
+
+template <class T>
+const T* elements(const Tensor& x) {
+  return static_cast<const T*>(x.const_data_ptr());
+}
+
+}  // namespace
+
+Tensor kl(const Tensor& teacher, const Tensor& student, const KlOptions& options) {
+  const Call call("kl", teacher, student, options);
+  const cuda::KlTerms terms = terms_of(options, 1);
+  const auto launch = [&](cuda::Stream stream) {
+    with_float(student, [&](const auto* s) {
+      using T = std::remove_cvref_t<decltype(*s)>;
+      cuda::launch_kl(elements<T>(teacher), s, call.target(), call.to(), call.size, terms, stream);
+    });
+  };
+  if (on_device("kl", student, launch)) return call.divergence;
+  with_float(student, [&](const auto* s) {
+    using T = std::remove_cvref_t<decltype(*s)>;
+    on_cpu(elements<T>(teacher), s, call.target(), call.to(), call.size, terms);
+  });
+  return call.divergence;
+}
+
+Tensor kl_(const Tensor& teacher, Tensor& student, const KlOptions& options, double factor) {
+  const Call call("kl_", teacher, student, options);
+  const cuda::KlTerms terms = terms_of(options, factor);
+  const auto launch = [&](cuda::Stream stream) {
+    with_mutable_float(student, [&](auto* s) {
+      using T = std::remove_cvref_t<decltype(*s)>;
+      cuda::launch_kl_gradient(elements<T>(teacher), s, call.target(), call.to(), call.size, terms,
+                               stream);
+    });
+  };
+  if (on_device("kl_", student, launch)) return call.divergence;
+  with_mutable_float(student, [&](auto* s) {
+    using T = std::remove_cvref_t<decltype(*s)>;
+    on_cpu(elements<T>(teacher), s, call.target(), call.to(), call.size, terms);
+  });
+  return call.divergence;
+}
+
+}  // namespace rev::kernels
