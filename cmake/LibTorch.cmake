@@ -83,3 +83,16 @@ if(TARGET caffe2::mkl AND NOT MKL_FOUND)
 endif()
 string(REGEX MATCH "^[0-9]+\\.[0-9]+" REV_TORCH_MINOR ${Torch_VERSION})
 message(STATUS "LibTorch ${Torch_VERSION}: ${TORCH_INSTALL_PREFIX}")
+
+# NVTX, by which profilers show what runs: headers alone, in the toolkit or among the wheels that PyPI's torch brings.
+set(REV_NVTX_INCLUDE "")
+if(REV_CUDA)
+  unset(rev_nvtx)  # a variable that is set is not searched for
+  find_path(rev_nvtx nvtx3/nvToolsExt.h NO_CACHE
+    HINTS ${CUDA_TOOLKIT_ROOT_DIR}/include ${CUDAToolkit_INCLUDE_DIRS} ${TORCH_INSTALL_PREFIX}/../nvidia/cu13/include)
+  if(NOT rev_nvtx)
+    message(FATAL_ERROR "LibTorch in ${Torch_DIR} has CUDA, and so nvtx3/nvToolsExt.h is needed: it is in the CUDA toolkit, and in the "
+      "wheel nvidia-nvtx, which PyPI's torch brings along.")
+  endif()
+  set(REV_NVTX_INCLUDE ${rev_nvtx})
+endif()

@@ -1,5 +1,6 @@
-# The tests' own Python: Hugging Face transformers to compare with, beside the torch that this build uses, and the
-# clang-format whose version decides. Sets REV_TEST_PYTHON and REV_CLANG_FORMAT, false where they are not to be had.
+# The tests' own Python: Hugging Face transformers to compare with, beside the torch that this build uses, the
+# clang-format whose version decides, and NVIDIA's disassembler, which reads what nvcc made of the kernels. Sets
+# REV_TEST_PYTHON, REV_CLANG_FORMAT and REV_SASS_TOOLS (a folder), false where they are not to be had.
 
 # rev_skip(tests reason): says that tests are skipped; with CI in the environment none may be.
 function(rev_skip tests reason)
@@ -10,7 +11,7 @@ function(rev_skip tests reason)
   message(STATUS "Skipped: ${tests}: ${reason}")
 endfunction()
 
-set(packages transformers==4.57.6 clang-format==14.0.6)
+set(packages transformers==4.57.6 clang-format==14.0.6 nvidia-cuda-cuobjdump==13.2.51 nvidia-cuda-nvdisasm==13.2.51)
 
 # LibTorch inside a Python package: the environment takes that package, and the Python that it belongs to.
 set(python ${REV_PYTHON})
@@ -29,8 +30,9 @@ set(name test-${hash})
 rev_python_environment(${name} PYTHON ${python} BESIDE ${site} PACKAGES ${packages}
   WHAT "the Python packages that tests compare with (0.2 GB)")
 
-if(${name}_FOUND AND NOT REV_TEST_PYTHON)
-  set(python ${REV_CACHE}/${name}/bin/python)
+set(python ${REV_CACHE}/${name}/bin/python)
+if(${name}_FOUND AND NOT REV_TEST_PYTHON STREQUAL python)
+  unset(REV_TEST_PYTHON CACHE)
   execute_process(COMMAND ${python} -c "import torch, transformers" RESULT_VARIABLE result ERROR_QUIET)
   if(result EQUAL 0)
     set(REV_TEST_PYTHON ${python} CACHE INTERNAL "")
@@ -39,6 +41,11 @@ endif()
 if(NOT REV_TEST_PYTHON)
   rev_skip("the tests that compare with Python" "there is no environment with torch and transformers (REV_PROVIDE=ON \
 makes it where LibTorch is Python's torch)")
+endif()
+
+file(GLOB REV_SASS_TOOLS ${REV_CACHE}/${name}/lib/python3*/site-packages/nvidia/cu13/bin)
+if(REV_CUDA AND NOT REV_SASS_TOOLS)
+  rev_skip("the test `sass`" "there is no disassembler (REV_PROVIDE=ON installs it)")
 endif()
 
 # Versions of clang-format differ, so that another one than 14 proves nothing.

@@ -18,7 +18,8 @@ function(rev_room name)
   set_property(GLOBAL APPEND PROPERTY REV_OBJECTS $<TARGET_OBJECTS:rev_${name}>)
 endfunction()
 
-# rev_cuda(file.cu...): the kernels in cuda/, which know no LibTorch; the room `kernels` calls them.
+# rev_cuda(file.cu... file.cpp...): the kernels in cuda/ and the code there that calls NVIDIA's libraries. They know no
+# LibTorch; the room `kernels` calls them.
 function(rev_cuda)
   if(NOT REV_CUDA)
     return()
@@ -26,11 +27,14 @@ function(rev_cuda)
   list(TRANSFORM ARGN PREPEND ${PROJECT_SOURCE_DIR}/cuda/)
   add_library(rev_cuda STATIC ${ARGN})
   set_target_properties(rev_cuda PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_ARCHITECTURES "80-real;90"
-                        POSITION_INDEPENDENT_CODE ON)
+                        CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
   target_include_directories(rev_cuda PUBLIC ${PROJECT_SOURCE_DIR})
   # No contraction, for the bits' sake; and a kernel that runs out of registers is a mistake.
-  target_compile_options(rev_cuda PRIVATE -fmad=false -Xptxas=-Werror,-warn-spills,-warn-lmem-usage
-                         -Xcompiler=-Wall,-Wextra,-ffp-contract=off $<$<BOOL:${REV_WERROR}>:-Werror=all-warnings>)
+  set(flags -fmad=false -Xptxas=-Werror,-warn-spills,-warn-lmem-usage -Xcompiler=-Wall,-Wextra,-ffp-contract=off
+            $<$<BOOL:${REV_WERROR}>:-Werror=all-warnings>)
+  set(host_flags -Wall -Wextra -Wshadow -Wconversion $<$<BOOL:${REV_WERROR}>:-Werror>)
+  target_compile_options(rev_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${flags}>" "$<$<COMPILE_LANGUAGE:CXX>:${host_flags}>")
+  target_link_libraries(rev_cuda PRIVATE torch::cudart rev_cublaslt)
   target_link_libraries(rev_kernels PRIVATE rev_cuda torch::cudart)
   set_property(GLOBAL APPEND PROPERTY REV_OBJECTS $<TARGET_OBJECTS:rev_cuda>)
 endfunction()
@@ -47,7 +51,7 @@ function(rev_library)
   target_include_directories(rev PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                                         $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_compile_definitions(rev PUBLIC FMT_HEADER_ONLY)
-  target_link_libraries(rev PUBLIC torch PRIVATE $<$<BOOL:${REV_CUDA}>:torch::cudart>)
+  target_link_libraries(rev PUBLIC torch PRIVATE $<$<BOOL:${REV_CUDA}>:torch::cudart> $<$<BOOL:${REV_CUDA}>:rev_cublaslt>)
   target_link_options(rev PRIVATE ${OpenMP_CXX_FLAGS} LINKER:--version-script=${script},--no-undefined)
 endfunction()
 

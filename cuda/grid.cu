@@ -3,20 +3,14 @@
 // is done to a cell is an operation: a small type that reads its own operands.
 #include "cuda/grid.h"
 #include "cuda/grid_math.h"
+#include "cuda/grid_ops.h"
 #include "cuda/launch.h"
 #include "cuda/warp.h"
 
 namespace rev::cuda {
 namespace {
 
-__device__ __forceinline__ float widen(float f) { return f; }
-__device__ __forceinline__ float widen(BFloat16 f) {
-  return __uint_as_float(uint32_t{f.bits} << 16);
-}
-
-// An operation: kWidest, the most cells whose operands fill whole 128-bit accesses; kReads,
-// kWrites, whether it needs the cells and whether it changes them; and what it does to the N cells
-// at `offset`.
+// Operations that nothing else needs; what one is, and the others: grid_ops.h.
 
 struct Encode {
   static constexpr int kWidest = 4;
@@ -30,65 +24,6 @@ struct Encode {
     load(x + offset, value);
 #pragma unroll
     for (int j = 0; j < N; ++j) y[j] = grid::to_cell(value[j] * scale, out);
-  }
-};
-
-template <class F>
-struct Update {
-  static constexpr int kWidest = 16 / sizeof(F);
-  static constexpr bool kReads = true, kWrites = true;
-  const F* f;
-  float scale;
-
-  template <int N>
-  __device__ void operator()(int32_t (&y)[N], int64_t offset, uint32_t& out) const {
-    F increment[N];
-    load(f + offset, increment);
-#pragma unroll
-    for (int j = 0; j < N; ++j) y[j] = grid::update(y[j], widen(increment[j]), scale, out);
-  }
-};
-
-template <class F>
-struct Reflect {
-  static constexpr int kWidest = 16 / sizeof(F);
-  static constexpr bool kReads = true, kWrites = true;
-  const int32_t* x;
-  const F* f;
-  float scale;
-
-  template <int N>
-  __device__ void operator()(int32_t (&y)[N], int64_t offset, uint32_t& out) const {
-    int32_t mirror[N];
-    F increment[N];
-    load(x + offset, mirror);
-    load(f + offset, increment);
-#pragma unroll
-    for (int j = 0; j < N; ++j) {
-      y[j] = grid::reflect(y[j], mirror[j], widen(increment[j]), scale, out);
-    }
-  }
-};
-
-template <class F>
-struct Blend {
-  static constexpr int kWidest = 16 / sizeof(F);
-  static constexpr bool kReads = true, kWrites = true;
-  const int32_t* x;
-  float b;
-  const F* f;
-  float scale;
-
-  template <int N>
-  __device__ void operator()(int32_t (&y)[N], int64_t offset, uint32_t& out) const {
-    int32_t other[N];
-    F increment[N];
-    load(x + offset, other);
-    load(f + offset, increment);
-#pragma unroll
-    for (int j = 0; j < N; ++j) {
-      y[j] = grid::blend(y[j], other[j], b, widen(increment[j]), scale, out);
-    }
   }
 };
 
@@ -135,14 +70,6 @@ struct Keep {
   __device__ void operator()(int32_t (&)[N], int64_t, uint32_t&) const {}
 };
 
-// Adds weight(j) y_j for the N words from column `column` on.
-template <int N>
-__device__ __forceinline__ void add_words(uint64_t& sum, const int32_t (&y)[N],
-                                          const uint32_t (&w)[N]) {
-#pragma unroll
-  for (int j = 0; j < N; ++j) sum += uint64_t{w[j]} * static_cast<uint32_t>(y[j]);
-}
-
 template <int N, class Op>
 __global__ void __launch_bounds__(kBlock) rows_kernel(int32_t* y, Op op, Rows size, Probe probe) {
   const int lane = threadIdx.x % kWarp;
@@ -183,7 +110,7 @@ __global__ void __launch_bounds__(kBlock) rows_kernel(int32_t* y, Op op, Rows si
 
 template <class Op>
 void launch_rows(int32_t* y, const Op& op, Rows size, const Probe& probe, bool aligned,
-                 cudaStream_t stream) {
+                 Stream stream) {
   if (size.rows == 0 || size.width == 0) return;
   const unsigned blocks = blocks_for(size.rows, kBlock / kWarp);
   if (aligned && size.width % Op::kWidest == 0) {
@@ -210,11 +137,11 @@ __global__ void __launch_bounds__(kBlock)
 }  // namespace
 
 void launch_encode(int32_t* y, const float* x, float scale, Rows size, const Probe& probe,
-                   cudaStream_t stream) {
+                   Stream stream) {
   launch_rows(y, Encode{x, scale}, size, probe, aligned_16(y, x), stream);
 }
 
-void launch_decode(float* x, const int32_t* y, float unit, int64_t n, cudaStream_t stream) {
+void launch_decode(float* x, const int32_t* y, float unit, int64_t n, Stream stream) {
   if (n == 0) return;
   if (aligned_16(x, y) && n % 4 == 0) {
     launch(decode_kernel<4>, blocks_for(n, 4 * kBlock), stream, x, y, unit, n);
@@ -225,56 +152,56 @@ void launch_decode(float* x, const int32_t* y, float unit, int64_t n, cudaStream
 
 template <class F>
 void launch_update(int32_t* y, const F* f, float scale, Rows size, const Probe& probe,
-                   cudaStream_t stream) {
+                   Stream stream) {
   launch_rows(y, Update<F>{f, scale}, size, probe, aligned_16(y, f), stream);
 }
 
 template <class F>
 void launch_reflect(int32_t* y, const int32_t* x, const F* f, float scale, Rows size,
-                    const Probe& probe, cudaStream_t stream) {
+                    const Probe& probe, Stream stream) {
   launch_rows(y, Reflect<F>{x, f, scale}, size, probe, aligned_16(y, x, f), stream);
 }
 
 template <class F>
 void launch_blend(int32_t* y, const int32_t* x, float b, const F* f, float scale, Rows size,
-                  const Probe& probe, cudaStream_t stream) {
+                  const Probe& probe, Stream stream) {
   launch_rows(y, Blend<F>{x, b, f, scale}, size, probe, aligned_16(y, x, f), stream);
 }
 
 template <class D>
 void launch_scale(int32_t* y, D* digits, const Ratio& a, Rows size, const Probe& probe,
-                  cudaStream_t stream) {
+                  Stream stream) {
   launch_rows(y, Scale<D, false>{digits, a}, size, probe, aligned_16(y, digits), stream);
 }
 
 template <class D>
 void launch_unscale(int32_t* y, D* digits, const Ratio& a, Rows size, const Probe& probe,
-                    cudaStream_t stream) {
+                    Stream stream) {
   launch_rows(y, Scale<D, true>{digits, a}, size, probe, aligned_16(y, digits), stream);
 }
 
-void launch_sign(int32_t* y, bool negative, Rows size, const Probe& probe, cudaStream_t stream) {
+void launch_sign(int32_t* y, bool negative, Rows size, const Probe& probe, Stream stream) {
   launch_rows(y, Sign{negative}, size, probe, aligned_16(y), stream);
 }
 
-void launch_row_sums(int64_t* sums, const int32_t* words, Rows size, cudaStream_t stream) {
+void launch_row_sums(int64_t* sums, const int32_t* words, Rows size, Stream stream) {
   // Keep writes no cell.
   launch_rows(const_cast<int32_t*>(words), Keep{}, size, {sums, nullptr, nullptr},
               aligned_16(words), stream);
 }
 
 #define REV_FIELD_TYPE(F)                                                                          \
-  template void launch_update(int32_t*, const F*, float, Rows, const Probe&, cudaStream_t);        \
+  template void launch_update(int32_t*, const F*, float, Rows, const Probe&, Stream);              \
   template void launch_reflect(int32_t*, const int32_t*, const F*, float, Rows, const Probe&,      \
-                               cudaStream_t);                                                      \
+                               Stream);                                                            \
   template void launch_blend(int32_t*, const int32_t*, float, const F*, float, Rows, const Probe&, \
-                             cudaStream_t);
+                             Stream);
 REV_FIELD_TYPE(float)
 REV_FIELD_TYPE(BFloat16)
 
-#define REV_DIGIT_TYPE(D)                                                                   \
-  template void launch_scale(int32_t*, D*, const Ratio&, Rows, const Probe&, cudaStream_t); \
-  template void launch_unscale(int32_t*, D*, const Ratio&, Rows, const Probe&, cudaStream_t);
+#define REV_DIGIT_TYPE(D)                                                             \
+  template void launch_scale(int32_t*, D*, const Ratio&, Rows, const Probe&, Stream); \
+  template void launch_unscale(int32_t*, D*, const Ratio&, Rows, const Probe&, Stream);
 REV_DIGIT_TYPE(uint32_t)
 REV_DIGIT_TYPE(uint64_t)
 

@@ -6,14 +6,11 @@
 #pragma once
 
 #include <cstdint>
-#include <cuda_runtime_api.h>
+
+#include "cuda/bfloat16.h"
+#include "cuda/stream.h"
 
 namespace rev::cuda {
-
-/// A bfloat16, by its bits: the upper half of a float32.
-struct BFloat16 {
-  uint16_t bits;
-};
 
 /// Size of a state [rows, width].
 struct Rows {
@@ -37,40 +34,40 @@ struct Ratio {
 
 /// y = rint(x scale).
 void launch_encode(int32_t* y, const float* x, float scale, Rows size, const Probe& probe,
-                   cudaStream_t stream);
+                   Stream stream);
 
 /// x = y unit, over n elements.
-void launch_decode(float* x, const int32_t* y, float unit, int64_t n, cudaStream_t stream);
+void launch_decode(float* x, const int32_t* y, float unit, int64_t n, Stream stream);
 
 /// y += rint(f scale). F: float or BFloat16.
 template <class F>
 void launch_update(int32_t* y, const F* f, float scale, Rows size, const Probe& probe,
-                   cudaStream_t stream);
+                   Stream stream);
 
 /// y <- 2 x - y + rint(f scale). F: float or BFloat16.
 template <class F>
 void launch_reflect(int32_t* y, const int32_t* x, const F* f, float scale, Rows size,
-                    const Probe& probe, cudaStream_t stream);
+                    const Probe& probe, Stream stream);
 
 /// y += rint(b x + f scale). F: float or BFloat16.
 template <class F>
 void launch_blend(int32_t* y, const int32_t* x, float b, const F* f, float scale, Rows size,
-                  const Probe& probe, cudaStream_t stream);
+                  const Probe& probe, Stream stream);
 
 /// y <- a y, with the digits that this loses or needs in `digits`. D: uint32_t or uint64_t.
 template <class D>
 void launch_scale(int32_t* y, D* digits, const Ratio& a, Rows size, const Probe& probe,
-                  cudaStream_t stream);
+                  Stream stream);
 
 /// Undoes `launch_scale`.
 template <class D>
 void launch_unscale(int32_t* y, D* digits, const Ratio& a, Rows size, const Probe& probe,
-                    cudaStream_t stream);
+                    Stream stream);
 
 /// y <- -y where `negative`, else y as it is: a factor of one has no digits.
-void launch_sign(int32_t* y, bool negative, Rows size, const Probe& probe, cudaStream_t stream);
+void launch_sign(int32_t* y, bool negative, Rows size, const Probe& probe, Stream stream);
 
 /// sums[row] = sum_j weight(j) words[row, j] modulo 2^64.
-void launch_row_sums(int64_t* sums, const int32_t* words, Rows size, cudaStream_t stream);
+void launch_row_sums(int64_t* sums, const int32_t* words, Rows size, Stream stream);
 
 }  // namespace rev::cuda

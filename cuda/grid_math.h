@@ -7,11 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define REV_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define REV_HOST_DEVICE inline
-#endif
+#include "cuda/host_device.h"
 
 namespace rev::grid {
 

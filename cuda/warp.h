@@ -33,7 +33,8 @@ __device__ __forceinline__ void store(T* p, const T (&values)[N]) {
     for (int j = 0; j < N; j += kEach) {
       uint4 word;
       memcpy(&word, values + j, sizeof word);
-      *reinterpret_cast<uint4*>(p + j) = word;
+      // Where scalar stores are on another path, nvcc makes scalar ones of an assignment, too.
+      __stcg(reinterpret_cast<uint4*>(p + j), word);
     }
   } else {
 #pragma unroll

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "rev/base/capture.h"
+
 namespace rev::base {
 namespace {
 
@@ -37,7 +39,9 @@ RngState RngState::capture(c10::Device device, const RngState& last) {
     return now;
   };
   state.cpu_ = take(c10::kCPU, last.cpu_);
-  if (!device.is_cpu()) state.device_state_ = take(device, last.device_state_);
+  if (!device.is_cpu() && !is_capturing(device)) {
+    state.device_state_ = take(device, last.device_state_);
+  }
   return state;
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <algorithm>
+#include <c10/util/ScopeExit.h>
 #include <string>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/graph_task.h>
@@ -88,6 +89,15 @@ struct Stack::Impl {
   std::vector<Layer> layers;
   StackOptions options;
   std::shared_ptr<Report> report = std::make_shared<Report>();
+  std::shared_ptr<Verdict> verdict;  // of deferred checks
+
+  // Where passes on the device leave what they find out: null where they throw by themselves.
+  std::shared_ptr<Verdict> verdict_on(c10::Device device) {
+    if (options.defer_checks && (!verdict || verdict->device() != device)) {
+      verdict = std::make_shared<Verdict>(*scheme, options.state, layers.size(), device);
+    }
+    return verdict;
+  }
 
   void check_memory(int64_t layer, Memory memory) const {
     TORCH_CHECK(layer >= 0 && layer < static_cast<int64_t>(layers.size()),
@@ -133,15 +143,20 @@ Tensor Stack::forward(const Tensor& x) {
   TORCH_CHECK(x.defined() && at::isFloatingType(x.scalar_type()) && x.dim() >= 1 && x.size(-1) > 0,
               "stack: expected a floating point input [..,C] with C > 0, got ",
               x.defined() ? c10::str(x.scalar_type(), " ", x.sizes()) : "none");
+  const std::shared_ptr<Verdict> verdict = impl_->verdict_on(x.device());
   if (!at::GradMode::is_enabled()) {
-    return infer(*impl_->scheme, impl_->layers, impl_->options.state, x);
+    return infer(*impl_->scheme, impl_->layers, impl_->options.state, verdict, x);
   }
   auto walk = c10::make_intrusive<Walk>(impl_->scheme, impl_->layers, impl_->options.state,
-                                        impl_->options.sink, impl_->report);
+                                        impl_->options.sink, impl_->report, verdict);
   const std::vector<Tensor>& parameters = walk->parameters();
+  for (const Tensor& p : parameters) {
+    TORCH_CHECK(p.device() == x.device(), "stack: the input is on ", x.device(),
+                " but a parameter of shape ", p.sizes(), " on ", p.device());
+  }
   const auto wants_gradient = [](const Tensor& t) { return t.requires_grad(); };
   if (!x.requires_grad() && std::none_of(parameters.begin(), parameters.end(), wants_gradient)) {
-    return infer(*impl_->scheme, impl_->layers, impl_->options.state, x);
+    return infer(*impl_->scheme, impl_->layers, impl_->options.state, verdict, x);
   }
   return function_of(*impl_->scheme)(x, parameters, walk);
 }
@@ -176,6 +191,20 @@ std::vector<Tensor> Stack::layer_parameters(int64_t layer) const {
     }
   }
   return parameters;
+}
+
+void Stack::check() {
+  if (!impl_->verdict) return;
+  // Both are read whichever throws: the next call is of later passes.
+  const auto rest = c10::make_scope_exit([this] { impl_->verdict->forget(); });
+  impl_->verdict->check_saturation();
+  impl_->verdict->check_rows(0, n_layers() - 1, *impl_->report);
+}
+
+Tensor Stack::flaw() const {
+  TORCH_CHECK(impl_->verdict,
+              "stack: flaw is known of passes whose checks are deferred, and there was none");
+  return impl_->verdict->flaw();
 }
 
 Report Stack::take_report() { return std::exchange(*impl_->report, Report()); }

@@ -2,14 +2,12 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/zeros.h>
 #include <algorithm>
 #include <unordered_map>
 #include <utility>
 
 #include "engine/replay.h"
-#include "rev/base/error.h"
-#include "rev/kernels/grid.h"
+#include "rev/base/range.h"
 
 namespace rev::engine {
 
@@ -21,35 +19,18 @@ namespace {
 
 int64_t bytes(const Tensor& t) { return t.defined() ? static_cast<int64_t>(t.nbytes()) : 0; }
 
-// Where a state left the grid's range, as the steps find it.
-class Saturation {
- public:
-  Saturation(size_t n_layers, c10::Device device)
-      : flags_(at::zeros({static_cast<int64_t>(n_layers) + 1, 2},
-                         at::TensorOptions(at::kInt).device(device))) {}
-
-  /// Witness::saturated of a layer, or, -1, of the input.
-  Tensor of(int64_t layer) const { return flags_[layer + 1]; }
-
-  void check(const schemes::Scheme& scheme, const schemes::StateOptions& options) const {
-    const Tensor flags = flags_.cpu();
-    const auto* begin = flags.const_data_ptr<int32_t>();
-    const auto* end = begin + flags.numel();
-    const auto* first = std::find_if(begin, end, [](int32_t flag) { return flag != 0; });
-    if (first == end) return;
-    const auto layer = static_cast<int64_t>(first - begin) / 2 - 1;
-    const char stream = (first - begin) % 2 == 0 ? 'q' : 'p';
-    const std::string where =
-        layer < 0 ? "the input"
-                  : c10::str("the state after layer ", layer, ", stream ", stream, ",");
-    throw base::Saturated(layer, stream,
-                          c10::str(scheme.name(), ": ", where, " left the grid's range of +-2^",
-                                   31 - options.bits, " or is not a number"));
+// The state that x becomes: step(l, s, saturated) takes it through layer l.
+template <class Step>
+State run(const schemes::Scheme& scheme, size_t n_layers, const schemes::StateOptions& options,
+          const Verdict& verdict, const Tensor& x, const Step& step) {
+  State s = scheme.begin(x, options, verdict.saturated(-1));
+  for (size_t l = 0; l < n_layers; ++l) {
+    const auto layer = static_cast<int64_t>(l);
+    const base::Range range("forward", layer);
+    step(l, s, verdict.saturated(layer));
   }
-
- private:
-  Tensor flags_;
-};
+  return s;
+}
 
 // Fields as they are called where no gradient is wanted.
 class Plain final : public schemes::Fields {
@@ -135,12 +116,15 @@ class Walk::Backward final : public schemes::Fields {
 };
 
 Walk::Walk(std::shared_ptr<const schemes::Scheme> scheme, std::vector<Layer> layers,
-           schemes::StateOptions options, Sink sink, std::shared_ptr<Report> report)
+           schemes::StateOptions options, Sink sink, std::shared_ptr<Report> report,
+           std::shared_ptr<Verdict> deferred)
     : scheme_(std::move(scheme)),
       layers_(std::move(layers)),
       options_(options),
       sink_(std::move(sink)),
-      report_(std::move(report)) {
+      report_(std::move(report)),
+      verdict_(std::move(deferred)),
+      is_deferred_(verdict_ != nullptr) {
   std::unordered_map<at::TensorImpl*, size_t> place;
   for (size_t l = 0; l < layers_.size(); ++l) {
     Layer& layer = layers_[l];
@@ -174,21 +158,24 @@ Tensor Walk::forward(const Tensor& x) {
   autocast_ = base::AutocastState::capture(device_.type());
   const base::AutocastGuard cast(
       autocast_);  // its cache must not outlive a forward without a graph
-  const Saturation saturation(layers_.size(), x.device());
   traces_.resize(layers_.size());
   versions_.clear();
   for (const Tensor& p : parameters_) versions_.push_back(p._version());
 
-  State s = scheme_->begin(x, options_, saturation.of(-1));
-  base::RngState last;
-  for (size_t l = 0; l < layers_.size(); ++l) {
-    Trace& trace = traces_[l];
-    trace.witness.wanted = layers_[l].memory == Memory::Invert;
-    trace.witness.saturated = saturation.of(static_cast<int64_t>(l));
-    keep_input(l, s);  // steps copy before they write
-    scheme_->step(static_cast<int64_t>(l), s, Forward(*this, l, trace, last), trace.witness);
+  if (!is_deferred_) {
+    verdict_ = std::make_shared<Verdict>(*scheme_, options_, layers_.size(), device_);
   }
-  saturation.check(*scheme_, options_);
+  base::RngState last;
+  State s = run(*scheme_, layers_.size(), options_, *verdict_, x,
+                [&](size_t l, State& state, const Tensor& saturated) {
+                  Trace& trace = traces_[l];
+                  trace.witness.wanted = layers_[l].memory == Memory::Invert;
+                  trace.witness.saturated = saturated;
+                  keep_input(l, state);  // steps copy before they write
+                  scheme_->step(static_cast<int64_t>(l), state, Forward(*this, l, trace, last),
+                                trace.witness);
+                });
+  if (!is_deferred_) verdict_->check_saturation();
   Tensor y = scheme_->finish(s);
   if (layers_.back().memory == Memory::Invert) final_ = std::move(s);
   report_forward();
@@ -196,7 +183,7 @@ Tensor Walk::forward(const Tensor& x) {
 }
 
 void Walk::report_forward() {
-  int64_t kept = 0;
+  int64_t kept = verdict_->bytes();
   for (const Trace& trace : traces_) {
     kept +=
         bytes(trace.witness.sums_q) + bytes(trace.witness.sums_p) + bytes(trace.witness.low_bits);
@@ -214,22 +201,10 @@ void Walk::rebuild(size_t l, State& s, const Backward& fields) {
   report_->contraction = std::max(report_->contraction, rebuilt.contraction);
   report_->evaluations = std::max(report_->evaluations, rebuilt.evaluations);
 
-  const auto check = [&](char stream, const Tensor& was, const Tensor& is) {
-    if (!was.defined()) return;
-    const int64_t differing = kernels::count_differing(was, is);
-    report_->rows_checked += was.numel();
-    report_->rows_differing += differing;
-    if (differing == 0 || options_.dtype != at::kInt) return;
-    throw base::NotInvertible(
-        base::NotInvertible::Cause::Field, layer, differing, rebuilt.contraction,
-        c10::str(scheme_->name(), ": layer ", layer, ", stream ", stream, ": ", differing, " of ",
-                 was.numel(),
-                 " rows were not rebuilt bit for bit; a field gave other bits when it was "
-                 "evaluated again: it counts in place, draws from a generator of its own, was "
-                 "changed since forward, or ran with another number of threads"));
-  };
-  check('p', left.sums_p, rebuilt.sums_p);  // first: without it q may not have been solved for
-  check('q', left.sums_q, rebuilt.sums_q);
+  verdict_->compare(layer, 'p', left.sums_p, rebuilt.sums_p, rebuilt.contraction);
+  verdict_->compare(layer, 'q', left.sums_q, rebuilt.sums_q, rebuilt.contraction);
+  // On the CPU nobody waits for it; a sink must not be given what is wrong.
+  if (!is_deferred_ && (device_.is_cpu() || sink_)) verdict_->check_rows(layer, layer, *report_);
 }
 
 void Walk::check_unchanged(size_t l) const {
@@ -284,6 +259,7 @@ std::vector<Tensor> Walk::backward(const Tensor& grad, bool keep) {
 
   for (size_t l = layers_.size(); l-- > 0;) {
     const auto layer = static_cast<int64_t>(l);
+    const base::Range range("backward", layer);
     Trace& trace = traces_[l];
     if (layers_[l].memory != Memory::Store) check_unchanged(l);  // a stored graph checks by itself
     const Backward fields(*this, l);
@@ -310,22 +286,25 @@ std::vector<Tensor> Walk::backward(const Tensor& grad, bool keep) {
     give_to_sink(l, gradients);
   }
   gradients[0] = scheme_->begin_adjoint(g);
-
+  if (!is_deferred_ && !device_.is_cpu()) {
+    verdict_->check_rows(0, static_cast<int64_t>(layers_.size()) - 1, *report_);
+  }
   return gradients;
 }
 
 Tensor infer(const schemes::Scheme& scheme, const std::vector<Layer>& layers,
-             const schemes::StateOptions& options, const Tensor& x) {
+             const schemes::StateOptions& options, const std::shared_ptr<Verdict>& deferred,
+             const Tensor& x) {
   const at::NoGradGuard no_graph;
-  const Saturation saturation(layers.size(), x.device());
-  State s = scheme.begin(x, options, saturation.of(-1));
-  for (size_t l = 0; l < layers.size(); ++l) {
-    const auto layer = static_cast<int64_t>(l);
-    Witness witness;
-    witness.saturated = saturation.of(layer);
-    scheme.step(layer, s, Plain(layers[l]), witness);
-  }
-  saturation.check(scheme, options);
+  const auto verdict =
+      deferred ? deferred : std::make_shared<Verdict>(scheme, options, layers.size(), x.device());
+  const State s = run(scheme, layers.size(), options, *verdict, x,
+                      [&](size_t l, State& state, const Tensor& saturated) {
+                        Witness witness;
+                        witness.saturated = saturated;
+                        scheme.step(static_cast<int64_t>(l), state, Plain(layers[l]), witness);
+                      });
+  if (!deferred) verdict->check_saturation();
   return scheme.finish(s);
 }
 

@@ -7,6 +7,7 @@
 #include <torch/custom_class.h>
 #include <vector>
 
+#include "engine/verdict.h"
 #include "rev/base/autocast_state.h"
 #include "rev/base/rng_state.h"
 #include "rev/engine/stack.h"
@@ -22,8 +23,10 @@ struct Layer {
 
 class Walk final : public torch::CustomClassHolder {
  public:
+  /// deferred: where the pass leaves what it finds out about states; null: it throws by itself.
   Walk(std::shared_ptr<const schemes::Scheme> scheme, std::vector<Layer> layers,
-       schemes::StateOptions options, Sink sink, std::shared_ptr<Report> report);
+       schemes::StateOptions options, Sink sink, std::shared_ptr<Report> report,
+       std::shared_ptr<Verdict> deferred);
 
   /// Each parameter once, in the order of its first use.
   const std::vector<at::Tensor>& parameters() const { return parameters_; }
@@ -61,6 +64,8 @@ class Walk final : public torch::CustomClassHolder {
   schemes::StateOptions options_;
   Sink sink_;
   std::shared_ptr<Report> report_;
+  std::shared_ptr<Verdict> verdict_;
+  bool is_deferred_;
 
   base::AutocastState autocast_;
   c10::Device device_ = c10::kCPU;
@@ -69,8 +74,9 @@ class Walk final : public torch::CustomClassHolder {
   bool spent_ = false;
 };
 
-/// The result for x where no gradient is wanted: nothing is kept.
+/// The result for x where no gradient is wanted: nothing is kept. deferred: as Walk's.
 at::Tensor infer(const schemes::Scheme& scheme, const std::vector<Layer>& layers,
-                 const schemes::StateOptions& options, const at::Tensor& x);
+                 const schemes::StateOptions& options, const std::shared_ptr<Verdict>& deferred,
+                 const at::Tensor& x);
 
 }  // namespace rev::engine

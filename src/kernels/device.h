@@ -1,22 +1,51 @@
-// The kernels' doors to CUDA: cuda.cpp where the library is built with it, no_cuda.cpp (which
-// throws) where it is not. Arguments were checked.
+// Where an operator runs: `on_device` is the one line in which each of them chooses.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <functional>
 
-#include "rev/kernels/grid.h"
+#include "cuda/bfloat16.h"
+#include "cuda/stream.h"
 
 namespace rev::kernels {
 
-void encode_cuda(at::Tensor& y, const at::Tensor& x, float scale, const Probe& probe);
-void decode_cuda(at::Tensor& x, const at::Tensor& y, float unit);
-void update_cuda(at::Tensor& y, const at::Tensor& f, float scale, const Probe& probe);
-void reflect_cuda(at::Tensor& y, const at::Tensor& x, const at::Tensor& f, float scale,
-                  const Probe& probe);
-void blend_cuda(at::Tensor& y, const at::Tensor& x, float b, const at::Tensor& f, float scale,
-                const Probe& probe);
-void scale_cuda(at::Tensor& y, at::Tensor& digits, const Ratio& a, const Probe& probe);
-void unscale_cuda(at::Tensor& y, at::Tensor& digits, const Ratio& a, const Probe& probe);
-void row_sums_cuda(const at::Tensor& words, at::Tensor& sums);
+/// Whether the kernels of cuda/ are part of this build (a definition that CMake makes).
+inline constexpr bool kHasCuda = REV_HAS_CUDA;
+
+/// Whether kernels run on the device: whether it is a CUDA device. Throws c10::Error where it is
+/// one that kernels cannot run on, or this build has none. `op`: the operator, for that message.
+bool runs_on_cuda(const char* op, c10::Device device);
+
+/// launch(stream) with t's device current: the kernels are queued on its current stream.
+void with_stream(const at::Tensor& t, const std::function<void(cuda::Stream)>& launch);
+
+/// Calls launch(stream) where t is on a device that kernels run on; false: the CPU path is to be
+/// taken.
+template <class Launch>
+bool on_device(const char* op, const at::Tensor& t, [[maybe_unused]] const Launch& launch) {
+  if (!runs_on_cuda(op, t.device())) return false;
+  if constexpr (kHasCuda) with_stream(t, launch);
+  return true;
+}
+
+/// body(pointer) to the elements of t, which is float32 or bfloat16.
+template <class Body>
+void with_float(const at::Tensor& t, const Body& body) {
+  if (t.scalar_type() == at::kFloat) {
+    body(t.const_data_ptr<float>());
+  } else {
+    body(static_cast<const cuda::BFloat16*>(t.const_data_ptr()));
+  }
+}
+
+/// The same for elements that are written.
+template <class Body>
+void with_mutable_float(const at::Tensor& t, const Body& body) {
+  if (t.scalar_type() == at::kFloat) {
+    body(t.mutable_data_ptr<float>());
+  } else {
+    body(static_cast<cuda::BFloat16*>(t.mutable_data_ptr()));
+  }
+}
 
 }  // namespace rev::kernels

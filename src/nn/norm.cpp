@@ -1,18 +1,95 @@
 #include "rev/nn/norm.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/rms_norm.h>
 #include <ATen/ops/zeros.h>
+#include <optional>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "rev/kernels/norm.h"
 
 namespace rev::nn {
+
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+bool by_kernel(const Tensor& x, const Tensor& weight) {
+  return weight.scalar_type() == at::kFloat &&
+         (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+// Which gradients of (x, weight, bias) are wanted.
+kernels::NormGradientOptions wanted(AutogradContext* ctx) {
+  TORCH_CHECK(!at::GradMode::is_enabled(), "norm: a second derivative is not supported");
+  kernels::NormGradientOptions options;
+  options.x = ctx->needs_input_grad(0);
+  options.weight = ctx->needs_input_grad(1);
+  options.bias = false;
+  return options;
+}
+
+struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
+                        const std::optional<Tensor>& bias, double eps) {
+    const kernels::Normed n =
+        kernels::layer_norm(x, weight, bias.value_or(Tensor()), eps, x.scalar_type());
+    ctx->save_for_backward({x, weight, n.mean, n.rstd});
+    ctx->saved_data["has_bias"] = bias.has_value();
+    return n.y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    kernels::NormGradientOptions options = wanted(ctx);
+    options.bias = ctx->saved_data["has_bias"].toBool() && ctx->needs_input_grad(2);
+    const variable_list saved = ctx->get_saved_variables();
+    const kernels::NormGradients g =
+        kernels::layer_norm_backward(grads[0], saved[0], saved[1], saved[2], saved[3], options);
+    return {g.x, g.weight, g.bias, Tensor()};
+  }
+};
+
+struct RMSNormFunction : torch::autograd::Function<RMSNormFunction> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, double eps) {
+    const kernels::Normed n = kernels::rms_norm(x, weight, eps, x.scalar_type());
+    ctx->save_for_backward({x, weight, n.rstd});
+    return n.y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const kernels::NormGradientOptions options = wanted(ctx);
+    const variable_list saved = ctx->get_saved_variables();
+    const kernels::NormGradients g =
+        kernels::rms_norm_backward(grads[0], saved[0], saved[1], saved[2], options);
+    return {g.x, g.weight, Tensor()};
+  }
+};
+
+}  // namespace
 
 LayerNormImpl::LayerNormImpl(int64_t channels, bool with_bias, double eps) : eps_(eps) {
   weight = register_parameter("weight", at::ones({channels}));
   if (with_bias) bias = register_parameter("bias", at::zeros({channels}));
 }
 
-at::Tensor LayerNormImpl::forward(const at::Tensor& x) {
-  return at::layer_norm(x, weight.sizes(), weight, bias, eps_);
+Tensor LayerNormImpl::forward(const Tensor& x) {
+  if (!by_kernel(x, weight)) return at::layer_norm(x, weight.sizes(), weight, bias, eps_);
+  // The Function takes no undefined tensors.
+  const auto b = bias.defined() ? std::make_optional(bias) : std::nullopt;
+  return LayerNormFunction::apply(x, weight, b, eps_);
+}
+
+RMSNormImpl::RMSNormImpl(int64_t channels, double eps) : eps_(eps) {
+  weight = register_parameter("weight", at::ones({channels}));
+}
+
+Tensor RMSNormImpl::forward(const Tensor& x) {
+  if (!by_kernel(x, weight)) return at::rms_norm(x, weight.sizes(), weight, eps_);
+  return RMSNormFunction::apply(x, weight, eps_);
 }
 
 }  // namespace rev::nn

@@ -4,28 +4,60 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
+#include <algorithm>
 #include <cmath>
 
 namespace rev::optim {
 
-double clip_grad_norm(const std::vector<at::Tensor>& parameters, double max_norm) {
-  TORCH_CHECK(max_norm > 0, "clip_grad_norm: max_norm is ", max_norm, ", expected above 0");
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> grads, norms;
-  for (const at::Tensor& parameter : parameters) {
-    if (!parameter.grad().defined()) continue;
-    grads.push_back(parameter.grad());
-    const at::ScalarType dtype = at::toOpMathType(grads.back().scalar_type());
-    const at::Tensor rows =
-        at::linalg_vector_norm(grads.back(), 2, at::IntArrayRef{-1}, false, dtype);
+namespace {
+
+using at::Tensor;
+
+std::vector<Tensor> grads_of(const std::vector<Tensor>& parameters) {
+  std::vector<Tensor> grads;
+  for (const Tensor& parameter : parameters) {
+    if (parameter.grad().defined()) grads.push_back(parameter.grad());
+  }
+  return grads;
+}
+
+void check_limit(const char* op, double max_norm) {
+  TORCH_CHECK(max_norm > 0, op, ": max_norm is ", max_norm, ", expected above 0");
+}
+
+double norm_by_torch(const std::vector<Tensor>& grads) {
+  std::vector<Tensor> norms;
+  for (const Tensor& grad : grads) {
+    const at::ScalarType dtype = at::toOpMathType(grad.scalar_type());
+    const Tensor rows = at::linalg_vector_norm(grad, 2, at::IntArrayRef{-1}, false, dtype);
     norms.push_back(at::linalg_vector_norm(rows, 2, {}, false, at::kDouble));
   }
-  if (grads.empty()) return 0;
   // One value crosses to the host, whatever the number of tensors.
-  const double norm = at::linalg_vector_norm(at::stack(norms)).item<double>();
+  return at::linalg_vector_norm(at::stack(norms)).item<double>();
+}
+
+}  // namespace
+
+double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
+  check_limit("clip_grad_norm", max_norm);
+  const at::NoGradGuard no_grad;
+  std::vector<Tensor> grads = grads_of(parameters);
+  if (grads.empty()) return 0;
+  const bool by_kernel = std::all_of(grads.begin(), grads.end(), [](const Tensor& grad) {
+    return grad.scalar_type() == at::kFloat || grad.scalar_type() == at::kBFloat16;
+  });
+  const double norm =
+      by_kernel ? kernels::global_norm(grads).norm.item<double>() : norm_by_torch(grads);
   if (!(norm > max_norm) || !std::isfinite(norm)) return norm;
-  for (at::Tensor& grad : grads) grad.mul_(max_norm / norm);
+  for (Tensor& grad : grads) grad.mul_(max_norm / norm);
   return norm;
+}
+
+kernels::GlobalNorm grad_norm(const std::vector<Tensor>& parameters, double max_norm,
+                              const Tensor& not_finite) {
+  check_limit("grad_norm", max_norm);
+  const at::NoGradGuard no_grad;
+  return kernels::global_norm(grads_of(parameters), max_norm, not_finite);
 }
 
 }  // namespace rev::optim

@@ -3,13 +3,14 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/equal.h>
-#include <ATen/ops/where.h>
 #include <algorithm>
 #include <limits>
 
 #include "rev/base/autocast_state.h"
 #include "rev/base/error.h"
+#include "rev/kernels/fixed_point.h"
 #include "rev/kernels/low_bits.h"
+#include "rev/kernels/reconstruction.h"
 #include "schemes/streams.h"
 
 namespace rev::schemes {
@@ -25,10 +26,43 @@ struct FixedPoint {
   double contraction = 0.0;
 };
 
-// x = y - f(x) by iteration from x = y, each token until it moves by no more than `tolerance`
-// (cells on the grid), or by `rounding` of the largest |f|. y: [N,C].
-FixedPoint solve(const Tensor& y, int64_t bits, const TokenMap& f, double tolerance,
-                 double rounding, int64_t max_evaluations) {
+// x = y - f(x) by iteration from x = y on the grid, each token until it moves by no more than
+// `settled` cells. y: [N,C].
+FixedPoint solve_on_grid(const Tensor& y, int64_t bits, const TokenMap& f, int64_t settled,
+                         int64_t max_evaluations) {
+  // Moves of a few cells are rounding, not contraction.
+  const kernels::MoveLimits limits{settled, 16 * settled};
+  FixedPoint found;
+  found.x = y.clone();
+  kernels::Iterated active{at::arange(y.size(0), y.options().dtype(at::kLong)), {}};
+  while (active.index.numel() != 0 && found.evaluations < max_evaluations) {
+    const Tensor value = f(kernels::gather_values(found.x, active.index, bits), active.index);
+    ++found.evaluations;
+    const kernels::Stepped step = kernels::iterate_(found.x, y, value, bits, active, limits);
+    if (step.moved_before > 0) {
+      found.contraction = std::max(found.contraction, static_cast<double>(step.moved_now) /
+                                                          static_cast<double>(step.moved_before));
+    }
+    active = step.left;
+  }
+  found.unsettled = active.index.numel();
+  return found;
+}
+
+// The move below which a token on the grid counts as settled: an eighth of the reach of the kept
+// bits (one cell for two bits), which leaves room for the moves to come where f contracts well
+// below 1.
+int64_t settled_within(int64_t low_bits) {
+  return std::max<int64_t>(1, (int64_t{1} << low_bits) / 16);
+}
+
+// The same in floats, each token until it moves by a few units in the last place of the largest
+// element, or, under autocast, by `rounding` of the largest |f|.
+FixedPoint solve_in_floats(const Tensor& y, const TokenMap& f, double rounding,
+                           int64_t max_evaluations) {
+  const double eps = y.scalar_type() == at::kFloat ? std::numeric_limits<float>::epsilon()
+                                                   : std::numeric_limits<double>::epsilon();
+  double tolerance = 4.0 * eps * y.abs().max().item<double>();
   FixedPoint found;
   found.x = y.clone();
   Tensor active = at::arange(y.size(0), y.options().dtype(at::kLong));
@@ -36,7 +70,7 @@ FixedPoint solve(const Tensor& y, int64_t bits, const TokenMap& f, double tolera
   while (active.numel() != 0 && found.evaluations < max_evaluations) {
     const Tensor x = found.x.index_select(0, active);
     Tensor next = y.index_select(0, active);
-    kernels::update_(next, f(kernels::decode(x, bits), active), -1.0, bits);
+    next.sub_(f(x, active).to(y.scalar_type()));
     ++found.evaluations;
     found.x.index_copy_(0, active, next);
 
@@ -44,7 +78,6 @@ FixedPoint solve(const Tensor& y, int64_t bits, const TokenMap& f, double tolera
     if (!moved_before.defined()) {  // the first move is f itself
       tolerance = std::max(tolerance, rounding * moved.max().item<double>());
     } else {
-      // Moves of a few cells are rounding, not contraction.
       const double noise = 16.0 * std::max(tolerance, std::numeric_limits<double>::min());
       const Tensor large = moved_before > noise;
       const double before = moved_before.masked_select(large).sum().item<double>();
@@ -59,16 +92,8 @@ FixedPoint solve(const Tensor& y, int64_t bits, const TokenMap& f, double tolera
   return found;
 }
 
-// The move below which a token counts as settled: on the grid an eighth of the reach of the kept
-// bits (one cell for two bits), which leaves room for the moves to come where f contracts well
-// below 1; for floats a few units in the last place (autocast's rounding comes on top: `solve`).
-double tolerance_of(const Tensor& y, int64_t low_bits) {
-  if (y.scalar_type() == at::kInt) {
-    return std::max(1.0, static_cast<double>(int64_t{1} << low_bits) / 16.0);
-  }
-  const double eps = y.scalar_type() == at::kFloat ? std::numeric_limits<float>::epsilon()
-                                                   : std::numeric_limits<double>::epsilon();
-  return 4.0 * eps * y.abs().max().item<double>();
+int64_t rows_differing(const Tensor& a, const Tensor& b) {
+  return kernels::read_row_record(kernels::compare_rows(a, b)).differing;
 }
 
 }  // namespace
@@ -147,34 +172,36 @@ void RevFFN::undo(int64_t l, State& s, const Fields& f, const Witness& left,
   kernels::update_(s.p, mlp, -1.0, s.bits, after_undo(left, rebuilt, &Witness::sums_p, s.p));
 
   const bool provable = left.low_bits.defined();
-  if (provable && kernels::count_differing(left.sums_p, rebuilt.sums_p) != 0) {
+  if (provable && rows_differing(left.sums_p, rebuilt.sums_p) != 0) {
     return;  // g gave other bits: the caller finds it in the sums
   }
 
   const Tensor x2 = value(s, s.p);
   const Tensor y1 = s.q;
   const Tensor rows = y1.view({-1, y1.size(-1)});  // [N,C/2]
+  const auto map = f.token_map(0, value(s, y1), x2);
   const FixedPoint found =
-      solve(rows, s.bits, f.token_map(0, value(s, y1), x2), tolerance_of(rows, left.n_low_bits),
-            left.rounding, options_.max_evaluations);
+      y1.scalar_type() == at::kInt
+          ? solve_on_grid(rows, s.bits, map, settled_within(left.n_low_bits),
+                          options_.max_evaluations)
+          : solve_in_floats(rows, map, left.rounding, options_.max_evaluations);
   rebuilt.contraction = found.contraction;
   rebuilt.evaluations = found.evaluations;
-  const auto select = [&](const Tensor& near) {
-    return provable ? kernels::select_by_low_bits(near, left.low_bits, left.n_low_bits) : near;
-  };
   int64_t refuted = found.unsettled;
-  s.q = select(found.x.view(y1.sizes()));
+  s.q = found.x.view(y1.sizes());
+  if (provable) {
+    rebuilt.sums_q = new_sums(y1);
+    s.q = kernels::select_by_low_bits(s.q, left.low_bits, left.n_low_bits, rebuilt.sums_q);
+  } else if (left.sums_q.defined()) {
+    rebuilt.sums_q = kernels::row_sums(s.q);
+  }
   for (int64_t correction = 0;; ++correction) {
     const Tensor attention = f(0, {value(s, s.q), x2});  // the last one is the caller's gradient's
-    if (left.sums_q.defined()) rebuilt.sums_q = kernels::row_sums(s.q);
     if (!provable) break;
-    const Tensor wrong = rebuilt.sums_q.ne(left.sums_q);
-    refuted = wrong.sum().item<int64_t>();
+    refuted = rows_differing(left.sums_q, rebuilt.sums_q);
     if (refuted == 0 || correction == options_.max_corrections) break;
-    Tensor next = y1.clone();
-    kernels::update_(next, attention, -1.0, s.bits);
-    const Tensor wrong_rows = wrong.view_as(y1.select(-1, 0)).unsqueeze(-1);
-    s.q = at::where(wrong_rows, select(next), s.q);
+    kernels::correct_(s.q, y1, attention, s.bits, left.low_bits, left.n_low_bits, left.sums_q,
+                      rebuilt.sums_q);
   }
   if (refuted != 0) {
     // A field that gives other bits each time leads the iteration astray, too: the caller finds it

@@ -8,11 +8,11 @@ equivalent_mutants.txt beside this script says why the change makes no differenc
 
     mutants.py --all                   all mutants of all kernels that have a test
     mutants.py --all grid.cu warp.h    all mutants of these files
-    mutants.py --all warp.h --kernels grid   and tested by those of one kernel alone
+    mutants.py --all warp.h --tests grid   the same, tested by grid_test.cpp alone
     mutants.py --sample 4              a few of all, always the same ones
 
-A kernel x.cu is tested by tests/cuda/x_test.cpp and x_math_test.cpp; a header by the tests of every
-kernel that includes it, directly or not.
+A kernel x.cu is tested by tests/cuda/x_test.cpp and x_math_test.cpp, a header by the tests of every
+kernel that includes it, directly or not; x_math.h first of all by the tests of its name.
 """
 
 import argparse
@@ -143,22 +143,28 @@ def includes(path):
     return {file for file in seen if file.parent == ROOT / "cuda"}
 
 
-class Kernel:
-    """A kernel x.cu and its tests."""
+class Suite:
+    """The tests of cuda/x.cu, or of cuda/x_math.h alone where there is no kernel of this name."""
 
-    def __init__(self, path):
-        self.path = path
-        self.files = includes(path)
+    def __init__(self, name):
+        self.name = name
         folder = ROOT / "tests" / "cuda"
-        names = (f"{path.stem}_math_test.cpp", f"{path.stem}_test.cpp")
-        self.tests = [folder / name for name in names if (folder / name).exists()]
+        paths = (folder / f"{name}_math_test.cpp", folder / f"{name}_test.cpp")
+        self.tests = [path for path in paths if path.exists()]
+        kernel = ROOT / "cuda" / f"{name}.cu"
+        self.files = includes(kernel if kernel.exists() else kernel.with_name(f"{name}_math.h"))
+        # What the tests launch beside it.
+        used = set().union(*(includes(test) for test in self.tests))
+        kernels = {kernel} | {file.with_suffix(".cu") for file in used}
+        self.kernels = sorted(path for path in kernels if path.exists())
 
 
-def kernels(names):
-    """The kernels that have tests; of these names alone where there are any."""
-    found = [Kernel(path) for path in sorted((ROOT / "cuda").glob("*.cu"))]
-    return [kernel for kernel in found
-            if kernel.tests and (not names or kernel.path.stem in names)]
+def suites(names):
+    """All of them, or those of these names."""
+    tests = (ROOT / "tests" / "cuda").glob("*_test.cpp")
+    found = {re.sub(r"(_math)?_test$", "", path.stem) for path in tests}
+    all_suites = [Suite(name) for name in sorted(found) if not names or name in names]
+    return [suite for suite in all_suites if suite.files]
 
 
 # ---- building and running ----
@@ -228,42 +234,39 @@ class Builder:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(mutant.text)
         try:
-            for kernel in tested_by:
-                result = self.verdict_of(mutant, kernel)
+            for suite in tested_by:
+                result = self.verdict_of(mutant, suite)
                 if result != "survives":
                     return result
             return "survives"
         finally:
             target.unlink()
 
-    def verdict_of(self, mutant, kernel):
+    def verdict_of(self, mutant, suite):
         order = ["race", "plain", "asan"] if mutant.is_barrier else ["plain", "race", "asan"]
-        mutated = self.overlay / "cuda" / kernel.path.name
-        source = mutated if mutated.exists() else kernel.path
         for variant in order:
             objects = []
-            # The tests of the arithmetic alone are quick to build and tell most.
-            for test in kernel.tests:
-                sees = mutant.path in includes(test)
-                test_object = self.object(test, variant, keep=not sees)
-                if test_object is None:
+            # Tests first: those of the arithmetic alone are quick to build and tell most.
+            for source in suite.tests + suite.kernels:
+                changed = mutant.path in includes(source)
+                if source == mutant.path:
+                    source = self.overlay / "cuda" / source.name
+                built = self.object(source, variant, keep=not changed)
+                if built is None:
                     return "does not compile"
-                if sees and test.name.endswith("_math_test.cpp") and variant == "plain":
-                    if not self.passes(self.link(variant, [test_object])):
+                if changed and source.name.endswith("_math_test.cpp") and variant == "plain":
+                    if not self.passes(self.link(variant, [built])):
                         return "caught"
-                objects.append(test_object)
-            kernel_object = self.object(source, variant, keep=False)
-            if kernel_object is None:
-                return "does not compile"
-            if not self.passes(self.link(variant, [kernel_object] + objects)):
+                objects.insert(0, built)  # kernels come first: theirs are the linker's choice
+            if not self.passes(self.link(variant, objects)):
                 return "caught"
         return "survives"
 
-    def check_unchanged(self, kernel):
+    def check_unchanged(self, suite):
         for variant in VARIANTS:
-            objects = [self.object(path, variant) for path in [kernel.path, *kernel.tests]]
+            objects = [self.object(source, variant) for source in suite.kernels + suite.tests]
             if not self.passes(self.link(variant, objects)):
-                sys.exit(f"the tests of {kernel.path.name} fail without a mutation ({variant})")
+                sys.exit(f"the tests of {suite.name} fail without a mutation ({variant})")
 
 
 # ---- the program ----
@@ -293,7 +296,7 @@ def main():
     parser.add_argument("--all", action="store_true", help="all mutants")
     parser.add_argument("--sample", type=int, default=4, help="how many mutants without --all")
     parser.add_argument("--list", action="store_true", help="print the mutants and do nothing")
-    parser.add_argument("--kernels", nargs="*", help="test by the tests of these kernels alone")
+    parser.add_argument("--tests", nargs="*", help="names x of the x_test.cpp to use; all without")
     parser.add_argument("--verbose", action="store_true", help="print the other mutants, too")
     parser.add_argument("--compiler", default="g++")
     parser.add_argument("--system-include", nargs="*", default=["/usr/local/cuda/include"],
@@ -304,18 +307,18 @@ def main():
                         help="seconds that a test program may take")
     options = parser.parse_args()
 
-    tested = kernels(options.kernels)
-    files = sorted(set().union(*[kernel.files for kernel in tested]))
+    tested = suites(options.tests)
+    files = sorted(set().union(*(suite.files for suite in tested)))
     if options.files:
         files = [path for path in files if path.name in options.files]
         missing = set(options.files) - {path.name for path in files}
         if missing:
-            sys.exit(f"no tested kernel has {', '.join(sorted(missing))}")
+            sys.exit(f"no test is of {', '.join(sorted(missing))}")
     tested_by = {}
     for path in files:
-        # First the kernel of the same name, whose tests are about the file.
-        tested_by[path] = sorted((kernel for kernel in tested if path in kernel.files),
-                                 key=lambda kernel: not path.stem.startswith(kernel.path.stem))
+        # First the tests of the same name, which are about the file.
+        tested_by[path] = sorted((suite for suite in tested if path in suite.files),
+                                 key=lambda suite: path.stem not in (suite.name, f"{suite.name}_math"))
     mutants = [mutant for path in files for mutant in mutants_of(path)]
     if not options.all:
         mutants = random.Random(1).sample(mutants, min(options.sample, len(mutants)))
@@ -331,8 +334,9 @@ def main():
 def check(mutants, tested_by, builder):
     """Prints what becomes of the mutants; returns the exit code."""
     options = builder.options
-    for kernel in set().union(*tested_by.values()) if options.all else []:
-        builder.check_unchanged(kernel)
+    used_suites = {suite.name: suite for tests in tested_by.values() for suite in tests}
+    for suite in used_suites.values() if options.all else []:
+        builder.check_unchanged(suite)
     known, used = equivalent_mutants(), set()
     counts = {"caught": 0, "survives": 0, "does not compile": 0, "equivalent": 0}
     began = time.monotonic()

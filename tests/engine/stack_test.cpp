@@ -304,6 +304,10 @@ TEST(StackTest, RefusesWhatDoesNotFit) {
   Stack stack(scheme, std::vector<FieldPtr>{f});
   EXPECT_THROW_WITH(stack.forward(torch::zeros({2, 3}, at::kLong)), "floating point");
   EXPECT_THROW_WITH(stack.set_memory(1, Memory::Store), "expected a layer from 0 to 0, got 1");
+  const Tensor elsewhere = torch::zeros({3}, torch::device(at::kMeta)).requires_grad_();
+  Stack mixed(scheme, {field([](const Tensor& x) { return x; }, {elsewhere})});
+  EXPECT_THROW_WITH(mixed.forward(torch::zeros({2, 3})),
+                    "the input is on cpu but a parameter of shape [3] on meta");
   Stack wrong(scheme,
               std::vector<FieldPtr>{field([](const Tensor& x) { return x.narrow(-1, 0, 2); }, {})});
   EXPECT_THROW_WITH(wrong.forward(torch::zeros({2, 3})), "[2, 3]");
@@ -585,9 +589,10 @@ TEST(StackTest, WithoutSkipTakesTheSkipOutOfABlock) {
 TEST(StackTest, RowSumsAndGeneratorsAreAllThatExactnessKeeps) {
   TestStack s = make_stack({.scheme = "midpoint", .n_layers = 9});
   run(s, input());
-  const int64_t generator = 5056,
-                sums = 8 * 12;  // one state of the CPU's generator; rows are 2 x 6
-  EXPECT_EQ(s.stack->take_report().witness_bytes, 9 * sums + generator);
+  const int64_t generator = 5056;      // one state of the CPU's generator
+  const int64_t sums = 8 * 12;         // rows are 2 x 6
+  const int64_t found = 2 * (4 + 80);  // a flag and a record for each of a layer's streams
+  EXPECT_EQ(s.stack->take_report().witness_bytes, 9 * (sums + found) + 2 * 4 + generator);
 }
 
 }  // namespace

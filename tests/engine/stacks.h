@@ -63,6 +63,7 @@ struct StackCase {
   at::ScalarType state = at::kInt;
   double dropout = 0.0;
   int64_t channels = kChannels;
+  bool defer_checks = false;
 };
 
 inline std::shared_ptr<schemes::Scheme> make_scheme(const std::string& name, int64_t n_layers) {
@@ -124,6 +125,7 @@ inline TestStack make_stack(const StackCase& c) {
   StackOptions options;
   options.memory = c.memory;
   options.state.dtype = c.state;
+  options.defer_checks = c.defer_checks;
   made.stack = std::make_unique<Stack>(scheme, std::move(layers), options);
   return made;
 }

@@ -22,7 +22,7 @@ using at::Tensor;
 constexpr double kTolerance = 1e-4;
 
 int run_oracle(const char* verb, const std::filesystem::path& folder) {
-  const auto script = std::filesystem::path(__FILE__).parent_path() / "gpt2_oracle.py";
+  const auto script = std::filesystem::path(std::getenv("REV_TESTS_DIR")) / "models/gpt2_oracle.py";
   const std::string command = std::string("'") + std::getenv("REV_TEST_PYTHON") + "' '" +
                               script.string() + "' " + verb + " '" + folder.string() + "'";
   return std::system(command.c_str());

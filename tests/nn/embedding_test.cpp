@@ -25,6 +25,32 @@ TEST(EmbeddingTest, AddsATokensVectorAndItsPositions) {
             support::kGradientTolerance);
 }
 
+TEST(EmbeddingTest, GradientsOfRowsAreThoseOfTorch) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    torch::manual_seed(27);
+    const Tensor ours = support::leaf({9, 33}, dtype), theirs = ours.detach().requires_grad_();
+    const Tensor index = torch::tensor({{1, 8, 1}, {0, 2, 1}});
+    Embedding table(9, 33);
+    table->weight = ours;
+    const Tensor y = table->forward(index), expected = at::embedding(theirs, index);
+    EXPECT_TRUE(at::equal(y, expected));
+    const Tensor g = torch::randn({2, 3, 33}).to(dtype);
+    y.backward(g);
+    expected.backward(g);
+    // A sum of three terms below 4, in float32, or in bfloat16: two roundings of 8, or of one.
+    const double unit = dtype == at::kFloat ? 0x1p-24 : 0x1p-8;
+    EXPECT_TRUE(at::allclose(ours.grad(), theirs.grad(), 0, 24 * unit));
+    EXPECT_EQ(ours.grad().scalar_type(), dtype);
+  }
+}
+
+TEST(EmbeddingTest, RefusesASecondDerivative) {
+  const Tensor w = support::leaf({4, 2}, at::kFloat);
+  const Tensor y = take_rows(w, torch::tensor({1, 2})).square().sum();
+  EXPECT_THROW_WITH(torch::autograd::grad({y}, {w}, {}, true, true),
+                    "take_rows: a second derivative is not supported");
+}
+
 TEST(EmbeddingTest, RefusesMoreTokensThanPositions) {
   EXPECT_THROW_WITH(
       embed(torch::zeros({1, 5}, at::kLong), torch::ones({2, 3}), torch::ones({4, 3})),

@@ -42,10 +42,25 @@ TEST(ClipTest, NormOfAHugeMatrixIsThatOfFloat64) {
   torch::manual_seed(33);
   const Tensor a = with_grad(torch::randn({4096, 1024}));
   const double exact = a.grad().to(at::kDouble).norm().item<double>();
-  // A row's sum of 1024 squares in float32 is off by about sqrt(1024) 2^-24 of itself, at random,
-  // its root by half, and the mean of 4096 rows by 1/64 of that: 2^-26. Eight such deviations.
+  // Slices' sums of squares are off by 19 units of 2^-24, their root by half, and it rounds once.
   EXPECT_NEAR(clip_grad_norm({a}, std::numeric_limits<double>::infinity()) / exact, 1.0,
-              8 * std::pow(2.0, -26));
+              11 * std::pow(2.0, -24));
+}
+
+TEST(ClipTest, FactorOnTheDeviceIsThatOfClipping) {
+  torch::manual_seed(39);
+  const Tensor a = with_grad(torch::randn({40, 30})), b = with_grad(torch::randn({7}));
+  const Tensor none = torch::zeros({2}).requires_grad_();
+  Tensor flag = torch::zeros({1}, at::kInt);
+  const auto found = grad_norm({a, none, b}, 2.0, flag);
+  const Tensor scaled = a.grad() * found.factor;
+  EXPECT_EQ(clip_grad_norm({a, none, b}, 2.0), found.norm.item<double>());
+  // The factor rounds to a float before it multiplies, or not: products below 4, one rounding each.
+  EXPECT_TRUE(at::allclose(a.grad(), scaled, 0, 4 * std::pow(2.0, -24)));
+  EXPECT_EQ(flag.item<int32_t>(), 0);
+  b.mutable_grad()[0] = INFINITY;
+  EXPECT_EQ(grad_norm({a, b}, 2.0, flag).factor.item<float>(), 1);
+  EXPECT_EQ(flag.item<int32_t>(), 1);
 }
 
 TEST(ClipTest, LeavesGradientsThatAreNotFinite) {
@@ -54,7 +69,10 @@ TEST(ClipTest, LeavesGradientsThatAreNotFinite) {
   EXPECT_EQ(b.grad().item<float>(), 7.0f);
 }
 
-TEST(ClipTest, RefusesANormOfZero) { EXPECT_THROW_WITH(clip_grad_norm({}, 0), "max_norm is 0"); }
+TEST(ClipTest, RefusesANormOfZero) {
+  EXPECT_THROW_WITH(clip_grad_norm({}, 0), "clip_grad_norm: max_norm is 0");
+  EXPECT_THROW_WITH(grad_norm({}, 0), "grad_norm: max_norm is 0");
+}
 
 }  // namespace
 }  // namespace rev::optim

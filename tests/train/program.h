@@ -25,18 +25,20 @@ inline Arguments operator+(Arguments a, const Arguments& b) {
 }
 
 /// The program, or an empty path where this build has none.
-inline std::filesystem::path rev_gpt2() {
+inline std::filesystem::path find_program(const std::string& name = "rev-gpt2") {
   const char* folder = std::getenv("REV_BIN_DIR");
   if (folder == nullptr) return {};
-  const auto program = std::filesystem::path(folder) / "rev-gpt2";
+  const auto program = std::filesystem::path(folder) / name;
   return std::filesystem::exists(program) ? program : std::filesystem::path();
 }
 
 /// One run; what it prints goes to a file of the test's.
 class Program {
  public:
-  Program(const Arguments& arguments, std::filesystem::path log) : log_(std::move(log)) {
-    const std::string program = rev_gpt2().string();
+  Program(const Arguments& arguments, std::filesystem::path log,
+          const std::string& name = "rev-gpt2")
+      : log_(std::move(log)) {
+    const std::string program = find_program(name).string();
     std::vector<char*> argv = {const_cast<char*>(program.c_str())};
     for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
     argv.push_back(nullptr);
@@ -88,7 +90,7 @@ class Program {
 class RevGpt2Test : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (rev_gpt2().empty()) GTEST_SKIP() << "rev-gpt2 is not built";
+    if (find_program().empty()) GTEST_SKIP() << "rev-gpt2 is not built";
     support::write_bytes(folder_ / "text.txt", text(20000));
   }
 
@@ -143,15 +145,16 @@ class RevGpt2Test : public ::testing::Test {
     int code;
     std::string output;
   };
-  Result run(const Arguments& arguments) const {
-    Program program(arguments, path("log"));
+  Result run(const Arguments& arguments, const std::string& name = "rev-gpt2") const {
+    Program program(arguments, path("log"), name);
     const int code = program.wait();
     return {code, program.output()};
   }
 
   /// Runs, expects success, and returns the bytes of the weights.
-  std::string weights(const std::string& out, const Arguments& arguments) const {
-    const Result result = run(arguments);
+  std::string weights(const std::string& out, const Arguments& arguments,
+                      const std::string& name = "rev-gpt2") const {
+    const Result result = run(arguments, name);
     EXPECT_EQ(result.code, 0) << result.output;
     return support::read_bytes(path(out) / "model.safetensors");
   }

@@ -25,7 +25,8 @@ TEST_F(TransformersTest, TheTrainedResidualModelHasTheSameLoss) {
   }
   EXPECT_LT(here, 4.0);  // it has learnt: ln 256 is 5.5
 
-  const auto script = std::filesystem::path(__FILE__).parent_path() / "gpt2_loss_oracle.py";
+  const auto script =
+      std::filesystem::path(std::getenv("REV_TESTS_DIR")) / "train/gpt2_loss_oracle.py";
   const std::string command = std::string("'") + python + "' '" + script.string() + "' '" +
                               path("run").string() + "' '" + path("valid.txt").string() + "' " +
                               std::to_string(kSeq) + " > '" + path("loss").string() + "'";

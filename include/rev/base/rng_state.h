@@ -7,7 +7,8 @@
 namespace rev::base {
 
 /// The state of the default random generators that code on one device may draw from, as a value:
-/// the CPU's and, for another device, that device's too.
+/// the CPU's and, for another device, that device's too, unless its work is being captured in a
+/// CUDA graph: then code must not draw from the latter.
 ///
 /// Kept with a node, never on a module: two forwards before two backwards replay each its own.
 class RngState {

@@ -43,6 +43,10 @@ struct StackOptions {
   Memory memory = Memory::Invert;
   schemes::StateOptions state;  ///< the grid unless said otherwise
   Sink sink;
+
+  /// Passes do not wait for the device to learn whether their states were right, so that they can
+  /// be captured in a CUDA graph: `Stack::check` tells it, and `Stack::flaw`.
+  bool defer_checks = false;
 };
 
 class Stack {
@@ -59,7 +63,7 @@ class Stack {
   ///
   /// Throws Saturated (base/error.h) where a state leaves the grid's range. In backward, throws
   /// NotInvertible where a layer's input cannot be rebuilt bit for bit; no gradient is returned
-  /// then.
+  /// then. (With `StackOptions::defer_checks` it is `check` that throws.)
   at::Tensor forward(const at::Tensor& x);
   at::Tensor operator()(const at::Tensor& x) { return forward(x); }
 
@@ -79,8 +83,18 @@ class Stack {
   /// Parameters of a layer's fields, each tensor once per layer.
   std::vector<at::Tensor> layer_parameters(int64_t layer) const;
 
-  /// What passes saw since the last call; forgets it.
+  /// What passes saw since the last call; forgets it. (With `StackOptions::defer_checks` rows are
+  /// counted in `check`.)
   Report take_report();
+
+  /// With `StackOptions::defer_checks`: waits for the device and throws what the passes since the
+  /// last call would have thrown. Without, nothing is left to throw.
+  void check();
+
+  /// With `StackOptions::defer_checks`: int32 [1] on the device of the passes since the last
+  /// `check`, not zero where `check` would throw, for an optimizer that then leaves the weights as
+  /// they are. Does not wait. Throws c10::Error where checks are not deferred or there was no pass.
+  at::Tensor flaw() const;
 
  private:
   struct Impl;

@@ -7,12 +7,18 @@
 
 namespace rev::nn {
 
+/// weight[index]: weight [V,C], index int64 [..] -> [..,C].
+///
+/// float32 and bfloat16 weights get their gradient from kernels::embedding_backward: the same bits
+/// on every device, and no second derivative (throws c10::Error). Others are LibTorch's.
+at::Tensor take_rows(const at::Tensor& weight, const at::Tensor& index);
+
 /// A table of n vectors of width C, weight [n,C] ~ N(0, std^2) from the default generator.
 class EmbeddingImpl : public torch::nn::Module {
  public:
   EmbeddingImpl(int64_t n, int64_t channels, double std = 0.02);
 
-  /// weight[index], int64 [...] -> [...,C].
+  /// weight[index], int64 [...] -> [...,C]; see `take_rows`.
   at::Tensor forward(const at::Tensor& index);
 
   at::Tensor weight;

@@ -9,8 +9,9 @@ namespace rev::nn {
 
 /// (x - mean) / sqrt(variance + eps) * weight + bias over the last dimension, [...,C] -> [...,C].
 ///
-/// weight starts as ones, bias as zeros, or there is none. Mean and variance are taken in float32
-/// (in float64 for float64).
+/// weight starts as ones, bias as zeros, or there is none. The result has x's dtype. Of float32 and
+/// bfloat16 x and float32 weights it is `kernels::layer_norm`: computed in float32, a second
+/// derivative is refused. Other dtypes are left to ATen, float64 among them.
 class LayerNormImpl : public torch::nn::Module {
  public:
   explicit LayerNormImpl(int64_t channels, bool with_bias = true, double eps = 1e-5);
@@ -24,5 +25,20 @@ class LayerNormImpl : public torch::nn::Module {
   double eps_;
 };
 TORCH_MODULE(LayerNorm);
+
+/// x / sqrt(mean(x^2) + eps) * weight over the last dimension, [...,C] -> [...,C] (Zhang and
+/// Sennrich, arXiv 1910.07467). weight starts as ones; else as LayerNorm, by `kernels::rms_norm`.
+class RMSNormImpl : public torch::nn::Module {
+ public:
+  explicit RMSNormImpl(int64_t channels, double eps = 1e-6);
+
+  at::Tensor forward(const at::Tensor& x);
+
+  at::Tensor weight;
+
+ private:
+  double eps_;
+};
+TORCH_MODULE(RMSNorm);
 
 }  // namespace rev::nn
