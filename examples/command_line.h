@@ -27,24 +27,26 @@ Kind between(T low, T high, const char* kind, const char* description) {
     T value{};
     const char* end = text.data() + text.size();
     const auto read = std::from_chars(text.data(), end, value);
-    if (read.ec == std::errc() && read.ptr == end && value >= low && value <= high) {
+    const bool is_read = read.ec == std::errc() && read.ptr == end;
+    if (is_read && value >= low && value <= high) {
       text = fmt::format("{}", value);  // CLI11 would read 010 as 8
       return "";
     }
+    const bool infinite = is_read && value - value != 0;  // or not a number
     const bool bounded = high < std::numeric_limits<T>::max();
     const std::string range =
         bounded ? fmt::format("from {} to {}", low, high) : fmt::format("of at least {}", low);
-    return fmt::format("expected {} {}, got {}", kind, range, text);
+    return fmt::format("expected a {}{} {}, got {}", infinite ? "finite " : "", kind, range, text);
   };
   return Kind(check, description);
 }
 
 inline Kind whole(int64_t low, int64_t high = std::numeric_limits<int64_t>::max()) {
-  return between(low, high, "a whole number", "N");
+  return between(low, high, "whole number", "N");
 }
 
 inline Kind number(double low, double high = std::numeric_limits<double>::max()) {
-  return between(low, high, "a number", "X");
+  return between(low, high, "number", "X");
 }
 
 inline Kind one_of(const std::vector<std::string>& names) {
@@ -78,6 +80,16 @@ struct AddTo {
   }
 };
 
+/// What is wrong where an option has too few or too many values, which CLI11 says in numbers.
+inline std::string say_mismatch(const CLI::App& app, const CLI::ArgumentMismatch& error) {
+  const std::string text = error.what(), name = text.substr(0, text.find(':'));
+  const CLI::Option* option = app.get_option_no_throw(name);
+  if (option == nullptr) return text;
+  const size_t n = option->results().size();
+  if (n > 1) return fmt::format("{}: expected once, got {} times", name, n);
+  return fmt::format("{}: expected {}, got nothing", name, option->get_type_name());
+}
+
 /// Reads a command's line, argv[0] its name, into the variables of its options. False: help was
 /// asked for, and printed. Throws c10::Error with one sentence for whatever is wrong.
 inline bool parse(CLI::App& app, int argc, char** argv) {
@@ -88,6 +100,8 @@ inline bool parse(CLI::App& app, int argc, char** argv) {
   } catch (const CLI::CallForHelp&) {
     std::fputs(app.help().c_str(), stdout);
     return false;
+  } catch (const CLI::ArgumentMismatch& error) {
+    TORCH_CHECK(false, say_mismatch(app, error));
   } catch (const CLI::ParseError& error) {
     TORCH_CHECK(false, error.what());
   }

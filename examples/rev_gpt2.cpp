@@ -42,6 +42,7 @@
 #include "rev/io/checkpoint.h"
 #include "rev/io/file.h"
 #include "rev/io/safetensors.h"
+#include "rev/kernels/device.h"
 #include "rev/models/generate.h"
 #include "rev/models/gpt2.h"
 #include "rev/models/gpt2_config.h"
@@ -70,6 +71,7 @@ using Paths = std::vector<std::string>;
 struct TrainOptions {
   std::string out;
   bool resume = false;
+  std::set<std::string> given;  // settings on the command line
 
   // Everything from here on is a setting: kept in DIR/config.json. A default that may not be given
   // ("", 0 layers, -1) stands for "not given".
@@ -83,6 +85,7 @@ struct TrainOptions {
   double h = 0.5;
   int64_t a_seed = 0;
   std::string dtype = "float32", device = "auto";
+  bool tf32 = false;
   int64_t threads = 0;
   int64_t batch = 16, accumulate = 1, steps = 1200;
   double lr = -1, min_lr = -1;
@@ -133,6 +136,8 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
   visit("dtype", o.dtype, one_of({"float32", "bfloat16"}),
         "of products; bfloat16 by autocast, weights stay as they are");
   visit("device", o.device, one_of({"auto", "cpu", "cuda"}), "auto: cuda where there is one");
+  visit("tf32", o.tf32, text(""),
+        "cuda: products of float32 by TF32, which keeps 10 of 23 bits and is faster");
   visit("threads", o.threads, whole(1), "CPU threads; LibTorch's choice unless given");
   visit("batch", o.batch, whole(1), "sequences in a micro-batch");
   visit("accumulate", o.accumulate, whole(1), "micro-batches in a step");
@@ -199,6 +204,9 @@ bool parse_train(int argc, char** argv, TrainOptions& o) {
                "that was not cut");
   visit_settings(o, AddTo{app});
   if (!parse(app, argc, argv)) return false;
+  visit_settings(o, [&](const char* name, const auto&, const Kind&, const char*) {
+    if (app.count(std::string("--") + name) != 0) o.given.insert(name);
+  });
   TORCH_CHECK(!o.out.empty(), "--out DIR is needed: the folder that the run is written to");
   return true;
 }
@@ -208,7 +216,10 @@ bool parse_train(int argc, char** argv, TrainOptions& o) {
 c10::Device choose_device(const std::string& name) {
   const bool has_cuda = at::hasCUDA();
   TORCH_CHECK(name != "cuda" || has_cuda, "--device cuda: LibTorch finds no CUDA device");
-  return name == "cpu" || !has_cuda ? c10::Device(c10::kCPU) : c10::Device(c10::kCUDA, 0);
+  const c10::Device device =
+      name == "cpu" || !has_cuda ? c10::Device(c10::kCPU) : c10::Device(c10::kCUDA, 0);
+  kernels::check_device(device);
+  return device;
 }
 
 std::string absolute(const std::string& path) {
@@ -221,6 +232,18 @@ double default_lr(const std::string& preset) {
   if (preset == "gpt2") return 6e-4;
   if (preset == "gpt2-medium") return 3e-4;
   return preset == "gpt2-large" ? 2.5e-4 : 2e-4;
+}
+
+// Throws where a setting was given that others make void.
+void check_given(const TrainOptions& o) {
+  const auto check = [&](const char* name, bool counts, const std::string& why) {
+    TORCH_CHECK(counts || o.given.count(name) == 0, "--", name, " has no meaning here: ", why);
+  };
+  const bool has_h = o.scheme == "midpoint" || o.scheme == "midpoint-a" || o.scheme == "leapfrog";
+  check("h", has_h, "the scheme " + o.scheme + " has no step h");
+  check("a-seed", o.scheme == "midpoint-a", "the scheme " + o.scheme + " draws no weights a");
+  check("grid-bits", o.state == "grid", "states are " + o.state);
+  check("valid-fraction", o.valid.empty(), "--valid names the data to validate on");
 }
 
 // Fills in what was not given and depends on other settings.
@@ -236,6 +259,7 @@ void resolve(TrainOptions& o) {
   if (o.lr < 0) o.lr = default_lr(o.preset);
   if (o.min_lr < 0) o.min_lr = o.lr / 10;
   if (o.warmup < 0) o.warmup = o.steps / 10;
+  check_given(o);
   TORCH_CHECK(
       !residual || o.memory != "invert",
       "--memory invert: the residual scheme cannot be inverted; choose store or checkpoint");
@@ -252,6 +276,7 @@ void resolve(TrainOptions& o) {
   for (std::string& path : o.valid) path = absolute(path);
   if (!o.metrics.empty()) o.metrics = absolute(o.metrics);
   o.device = choose_device(o.device).is_cuda() ? "cuda" : "cpu";
+  TORCH_CHECK(!o.tf32 || o.device == "cuda", "--tf32 has no meaning here: the device is the CPU");
   if (o.threads == 0) o.threads = at::get_num_threads();
 }
 
@@ -342,9 +367,11 @@ void check_fits(const TrainOptions& o) {
 Run make_run(TrainOptions o) {
   at::set_num_threads(static_cast<int>(o.threads));
   const c10::Device device = choose_device(o.device);
-  if (device.is_cuda()) {  // the same bits from the same run
+  if (device.is_cuda()) {  // the same bits from the same run; what cannot promise them throws
     ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
-    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+    at::globalContext().setAllowTF32CuBLAS(o.tf32);
+    at::globalContext().setAllowTF32CuDNN(o.tf32);
   }
   const Tokens tokens = open_data(o);
   o.vocab = tokens.train.vocab();

@@ -1,6 +1,7 @@
 // The tables that rev-bench makes. Each checks what it times or measures before it does.
 #pragma once
 
+#include <c10/core/Device.h>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -29,6 +30,7 @@ struct MemoryOptions {
   int64_t tokens = 128;
   int64_t batch = 1;
   bool bfloat16 = false;  ///< fields under autocast
+  c10::Device device = c10::kCPU;
 };
 
 /// Peak bytes of forward and backward above weights and gradients, for each policy and depth, and
@@ -44,10 +46,23 @@ struct StepOptions {
   int64_t batch = 4;
   int64_t rounds = 7;
   bool bfloat16 = false;
+  c10::Device device = c10::kCPU;
 };
 
 /// Time of forward, loss, backward and optimizer: every arm once in each round, in turn; ratios
 /// within a round, their median and spread.
 Table step(const StepOptions& options);
+
+struct KernelsOptions {
+  int64_t rows = 4096;     ///< B T
+  int64_t channels = 768;  ///< C
+  int64_t rounds = 11;
+  int64_t pairs = 3;  ///< of calls that are timed together
+  c10::Device device = c10::kCPU;
+};
+
+/// Bytes a second of the library's operators, and their share of a plain copy's in the same round:
+/// median and spread.
+Table kernels(const KernelsOptions& options);
 
 }  // namespace rev::bench

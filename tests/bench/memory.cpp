@@ -5,18 +5,22 @@
 #include "rev/base/autocast_state.h"
 #include "rev/base/memory_stats.h"
 #include "rev/models/gpt2.h"
+#include "rev/train/peak_memory.h"
 
 namespace rev::bench {
 namespace {
 
+constexpr double kMiB = 1 << 20;
+
 struct Peak {
-  int64_t bytes = 0;
-  int64_t kept_for_exactness = 0;
+  double mib = 0;
+  double kept_for_exactness = 0;
 };
 
-Peak peak_of(const models::Gpt2Config& config, int64_t batch, bool bfloat16) {
+Peak peak_of(const models::Gpt2Config& config, int64_t batch, bool bfloat16, c10::Device device) {
   torch::manual_seed(1);
   models::Gpt2 model(config);
+  model->to(device);
   for (at::Tensor p : model->parameters()) p.mutable_grad() = torch::zeros_like(p);
   // Gradients are added up as they become final, so that none is held twice.
   engine::Stack& stack = model->stack();
@@ -28,17 +32,17 @@ Peak peak_of(const models::Gpt2Config& config, int64_t batch, bool bfloat16) {
       grads[i] = at::Tensor();
     }
   });
-  const at::Tensor tokens = torch::randint(config.vocab, {batch, config.seq}, at::kLong);
-  const int64_t before = base::memory_stats().live_bytes;
-  base::reset_peak_memory();
+  const at::Tensor tokens = torch::randint(config.vocab, {batch, config.seq}, at::kLong).to(device);
+  train::reset_peak(device);
+  const double before = train::peak_mib(device);  // what is alive now
   at::Tensor loss;
   {
-    const base::AutocastGuard cast({at::kCPU, bfloat16, at::kBFloat16});
+    const base::AutocastGuard cast({device.type(), bfloat16, at::kBFloat16});
     loss = model->loss(tokens, tokens);
   }
   loss.backward();
-  const int64_t kept = stack.take_report().witness_bytes;
-  return {base::memory_stats().peak_bytes - before - kept, kept};
+  const double kept = static_cast<double>(stack.take_report().witness_bytes) / kMiB;
+  return {train::peak_mib(device) - before - kept, kept};
 }
 
 }  // namespace
@@ -51,7 +55,6 @@ Table memory(const MemoryOptions& options, std::vector<Series>& lines) {
       {"store", engine::Memory::Store},
       {"checkpoint", engine::Memory::Checkpoint},
       {"invert", engine::Memory::Invert}};
-  constexpr double kMiB = 1 << 20;
   for (const auto& [name, policy] : policies) {
     Series line{name, {}, {}};
     for (const int64_t depth : options.depths) {
@@ -63,13 +66,12 @@ Table memory(const MemoryOptions& options, std::vector<Series>& lines) {
       config.vocab = 256;
       config.scheme = options.scheme;
       config.memory = policy;
-      const Peak peak = peak_of(config, options.batch, options.bfloat16);
+      const Peak peak = peak_of(config, options.batch, options.bfloat16, options.device);
       line.x.push_back(static_cast<double>(depth));
-      line.y.push_back(static_cast<double>(peak.bytes) / kMiB);
-      table.rows.push_back(
-          {name, std::to_string(depth), fmt::format("{:.2f}", line.y.back()),
-           fmt::format("{:.3f}", static_cast<double>(peak.kept_for_exactness) / kMiB),
-           fmt::format("{:.3f}", line.y.back() / line.y.front())});
+      line.y.push_back(peak.mib);
+      table.rows.push_back({name, std::to_string(depth), fmt::format("{:.2f}", line.y.back()),
+                            fmt::format("{:.3f}", peak.kept_for_exactness),
+                            fmt::format("{:.3f}", line.y.back() / line.y.front())});
     }
     lines.push_back(std::move(line));
   }

@@ -3,11 +3,13 @@
 //   rev-bench exact     are states rebuilt bit for bit, on the grid and as float32?
 //   rev-bench memory    peak bytes of forward and backward against depth
 //   rev-bench step      time of a training step: ratios between policies and states
+//   rev-bench kernels   bytes a second of the operators, against a plain copy
 #include <torch/torch.h>
 
 #include "bench/commands.h"
 #include "command_line.h"
 #include "rev/io/file.h"
+#include "rev/kernels/device.h"
 #include "rev/models/gpt2_config.h"
 
 namespace {
@@ -21,6 +23,21 @@ std::vector<std::string> reversible_schemes() {
 }
 
 const std::vector<std::string> kSchemes = reversible_schemes();
+
+// --device of a table.
+struct DeviceOption {
+  std::string name = "cpu";
+
+  explicit DeviceOption(const AddTo& add) {
+    add("device", name, one_of({"cpu", "cuda"}), "where it is measured");
+  }
+  c10::Device device() const {
+    TORCH_CHECK(name == "cpu" || at::hasCUDA(), "--device cuda: LibTorch finds no CUDA device");
+    const c10::Device device = name == "cpu" ? c10::Device(c10::kCPU) : c10::Device(c10::kCUDA, 0);
+    kernels::check_device(device);
+    return device;
+  }
+};
 
 // Reads what every table takes beside its own options, makes the table, and writes it.
 template <class Make>
@@ -62,8 +79,12 @@ int memory(int argc, char** argv) {
   add("batch", o.batch, whole(1), "B");
   add("bfloat16", o.bfloat16, text(""), "bfloat16 autocast");
   add("svg", svg, text("FILE"), "write the picture to FILE");
+  const DeviceOption device(add);
   std::vector<bench::Series> lines;
-  const int code = run_table(app, argc, argv, [&] { return bench::memory(o, lines); });
+  const int code = run_table(app, argc, argv, [&] {
+    o.device = device.device();
+    return bench::memory(o, lines);
+  });
   if (!svg.empty() && !lines.empty()) {
     io::write_file_atomically(
         svg, bench::log_log_svg("Peak of forward and backward above weights and gradients",
@@ -83,18 +104,39 @@ int step(int argc, char** argv) {
   add("batch", o.batch, whole(1), "B");
   add("rounds", o.rounds, whole(1), "rounds that are counted");
   add("bfloat16", o.bfloat16, text(""), "bfloat16 autocast");
-  return run_table(app, argc, argv, [&] { return bench::step(o); });
+  const DeviceOption device(add);
+  return run_table(app, argc, argv, [&] {
+    o.device = device.device();
+    return bench::step(o);
+  });
+}
+
+int measure_kernels(int argc, char** argv) {
+  bench::KernelsOptions o;
+  CLI::App app("Bytes a second of the operators, against a plain copy.", "rev-bench kernels");
+  const AddTo add{app};
+  add("rows", o.rows, whole(1), "rows, B T");
+  add("channels", o.channels, whole(1), "C");
+  add("rounds", o.rounds, whole(1), "rounds that are counted");
+  const DeviceOption device(add);
+  return run_table(app, argc, argv, [&] {
+    o.device = device.device();
+    return bench::kernels(o);
+  });
 }
 
 const char kUsage[] =
     "rev-bench exact [OPTIONS]   are states rebuilt bit for bit, on the grid and as float32?\n"
     "rev-bench memory [OPTIONS]  peak bytes of forward and backward against depth\n"
     "rev-bench step [OPTIONS]    time of a training step: ratios between policies and states\n"
+    "rev-bench kernels [OPTIONS] bytes a second of the operators, against a plain copy\n"
     "Each tells its options with --help.\n";
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return run_program("rev-bench", {{"exact", exact}, {"memory", memory}, {"step", step}}, kUsage,
-                     argc, argv);
+  return run_program(
+      "rev-bench",
+      {{"exact", exact}, {"memory", memory}, {"step", step}, {"kernels", measure_kernels}}, kUsage,
+      argc, argv);
 }

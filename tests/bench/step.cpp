@@ -33,6 +33,7 @@ Table step(const StepOptions& options) {
     config.state = schemes::StateOptions{state, 16};
     torch::manual_seed(1);
     Arm arm{name, models::Gpt2(config), nullptr, {}};
+    arm.model->to(options.device);
     arm.optimizer =
         std::make_unique<optim::AdamW>(optim::decay_matrices(arm.model->state_dict(), 0.1));
     return arm;
@@ -46,7 +47,8 @@ Table step(const StepOptions& options) {
   arms.push_back(make("residual, store, float32", "residual", Memory::Store, at::kFloat));
 
   torch::manual_seed(2);
-  const at::Tensor tokens = torch::randint(256, {options.batch, options.tokens + 1}, at::kLong);
+  const at::Tensor tokens =
+      torch::randint(256, {options.batch, options.tokens + 1}, at::kLong).to(options.device);
   const at::Tensor inputs = tokens.narrow(1, 0, options.tokens).contiguous();
   const at::Tensor targets = tokens.narrow(1, 1, options.tokens).contiguous();
   std::vector<double> losses(arms.size());
@@ -56,12 +58,13 @@ Table step(const StepOptions& options) {
       const auto start = std::chrono::steady_clock::now();
       at::Tensor loss;
       {
-        const base::AutocastGuard cast({at::kCPU, options.bfloat16, at::kBFloat16});
+        const base::AutocastGuard cast({options.device.type(), options.bfloat16, at::kBFloat16});
         loss = arm.model->loss(inputs, targets);
       }
       loss.backward();
       arm.optimizer->step(1e-4);
       arm.optimizer->zero_grad();
+      if (options.device.is_cuda()) torch::cuda::synchronize();
       const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
       losses[i] = loss.item<double>();
       if (round >= 0) arm.seconds.push_back(took.count());

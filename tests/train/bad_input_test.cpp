@@ -44,7 +44,11 @@ TEST_F(BadInputTest, Options) {
   expect_train_refused({"--lr", "-1"}, "--lr: expected a number of at least 0, got -1");
   expect_train_refused({"--dropout", "1"}, "--dropout: expected a number below 1, got 1");
   expect_train_refused({"--scheme", "midpont"}, "--scheme: expected one of residual|midpoint|");
-  expect_train_refused({"--steps"}, "--steps: 1 required N missing");
+  expect_train_refused({"--lr", "inf"}, "--lr: expected a finite number of at least 0, got inf");
+  expect_train_refused({"--dropout", "nan"},
+                       "--dropout: expected a finite number from 0 to 1, got nan");
+  expect_train_refused({"--steps"}, "--steps: expected N, got nothing");
+  expect_train_refused({"--seed", "1", "--seed", "2"}, "--seed: expected once, got 2 times");
   expect_refused({"train"}, "--out DIR is needed");
   expect_refused({"sample"}, "--model DIR is needed");
   expect_refused({"trian"}, "unknown command trian; did you mean train?");
@@ -60,9 +64,18 @@ TEST_F(BadInputTest, SettingsThatDoNotGoTogether) {
   expect_train_refused({"--scheme", "midpoint-a", "--layers", "1000"}, "midpoint-a");
   expect_train_refused({"--h", "0"}, "h must be a number other than 0");
   expect_train_refused({"--state", "float64", "--dtype", "bfloat16"}, "--state float64");
+  expect_train_refused({"--scheme", "hamiltonian", "--h", "0.5"},
+                       "--h has no meaning here: the scheme hamiltonian has no step h");
+  expect_train_refused({"--a-seed", "3"},
+                       "--a-seed has no meaning here: the scheme midpoint draws no weights a");
+  expect_train_refused({"--scheme", "residual", "--grid-bits", "20"},
+                       "--grid-bits has no meaning here: states are float32");
+  expect_train_refused({"--valid", "x", "--valid-fraction", "0.5"},
+                       "--valid-fraction has no meaning here: --valid names the data");
   expect_train_refused({"--warmup", "6"}, "--warmup: 6 is more than the 5 steps of the run");
   expect_train_refused({"--min-lr", "1"}, "--min-lr: 1 is above --lr 0.01");
   expect_train_refused({"--vocab", "100"}, "expected a vocabulary of at least 256 for text");
+  expect_train_refused({"--device", "cpu", "--tf32"}, "--tf32 has no meaning here");
   if (!torch::cuda::is_available()) {
     expect_train_refused({"--device", "cuda"}, "--device cuda: LibTorch finds no CUDA device");
   }
