@@ -4,6 +4,7 @@
 #include "cuda/activation_math.h"
 #include "cuda/launch.h"
 #include "cuda/row.h"
+#include "cuda/slices.h"
 #include "cuda/sum_math.h"
 #include "cuda/warp.h"
 
@@ -187,23 +188,9 @@ constexpr int kSums = kLaneSums * kActivationLanes;  // running sums of a column
 __global__ void __launch_bounds__(kSums* kWarp)
     add_slices_kernel(float* dbias, const float* sums, int64_t slices, int64_t n) {
   __shared__ float shared[kSums][kWarp];
-  const int sum = static_cast<int>(threadIdx.x) / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
   for (int64_t first = int64_t{blockIdx.x} * kWarp; first < n;
        first += int64_t{gridDim.x} * kWarp) {
-    const int64_t column = first + lane;
-    float value = 0.0f;
-    if (column < n) {
-#pragma unroll 4
-      for (int64_t slice = sum; slice < slices; slice += kSums) value += sums[slice * n + column];
-    }
-    shared[sum][lane] = value;
-    for (int half = kSums / 2; half > 0; half /= 2) {
-      __syncthreads();
-      if (sum < half) shared[sum][lane] += shared[sum + half][lane];
-    }
-    if (sum == 0 && column < n) dbias[column] = shared[0][lane];
-    __syncthreads();  // before the next columns are written over these
+    add_slices(dbias, sums, slices, n, first, shared);
   }
 }
 

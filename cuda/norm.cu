@@ -6,6 +6,7 @@
 #include "cuda/norm_math.h"
 #include "cuda/norm_row.h"
 #include "cuda/row.h"
+#include "cuda/slices.h"
 #include "cuda/warp.h"
 
 namespace rev::cuda {
@@ -149,26 +150,13 @@ constexpr int kSums = kLaneSums * kSliceLanes;  // running sums of a column, eac
 __global__ void __launch_bounds__(kSums* kWarp)
     add_slices_kernel(float* weight, float* bias, const float* parts, int64_t slices, int n) {
   __shared__ float sums[kSums][kWarp];
-  const int sum = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const int blocks = (n + kWarp - 1) / kWarp;  // of columns
   for (int64_t block = blockIdx.x; block < 2 * blocks; block += gridDim.x) {
     const bool of_bias = block >= blocks;
-    const int column = (of_bias ? block - blocks : block) * kWarp + lane;
     float* to = of_bias ? bias : weight;
     if (to == nullptr) continue;
-    const float* from = of_bias ? parts + slices * n : parts;
-    float value = 0.0f;
-    if (column < n) {
-#pragma unroll 4
-      for (int64_t slice = sum; slice < slices; slice += kSums) value += from[slice * n + column];
-    }
-    sums[sum][lane] = value;
-    for (int half = kSums / 2; half > 0; half /= 2) {
-      __syncthreads();
-      if (sum < half) sums[sum][lane] += sums[sum + half][lane];
-    }
-    if (sum == 0 && column < n) to[column] = sums[0][lane];
-    __syncthreads();  // before the next block of columns is written over this one
+    add_slices(to, of_bias ? parts + slices * n : parts, slices, n,
+               (of_bias ? block - blocks : block) * kWarp, sums);
   }
 }
 
