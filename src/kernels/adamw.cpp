@@ -9,6 +9,7 @@
 #include "cuda/adamw_math.h"
 #include "kernels/device.h"
 #include "kernels/vectors.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::kernels {
 namespace {
@@ -137,9 +138,7 @@ void step_all(const std::vector<cuda::AdamWTensor<W, G, M>>& tensors, const cuda
 
 // ---- the operator ----
 
-bool is_float(const Tensor& t) {
-  return t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16;
-}
+bool is_float(const Tensor& t) { return is_kernel_float(t.scalar_type()); }
 
 bool is_number(const Tensor& t, at::ScalarType dtype, at::Device device) {
   return t.scalar_type() == dtype && t.numel() == 1 && t.device() == device;

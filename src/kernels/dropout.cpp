@@ -13,6 +13,7 @@
 #include "kernels/device.h"
 #include "kernels/generator.h"
 #include "kernels/vectors.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::kernels {
 namespace {
@@ -133,7 +134,7 @@ Philox draw_philox(c10::Device device) {
 
 Tensor philox_dropout(const Tensor& x, double p, const Philox& from) {
   check_probability("philox_dropout", p);
-  TORCH_CHECK(x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16,
+  TORCH_CHECK(is_kernel_float(x.scalar_type()),
               "philox_dropout: expected float32 or bfloat16, got ", x.scalar_type());
   check_numbers("philox_dropout", x.device(), from);
   const Tensor in = x.detach().contiguous();

@@ -10,6 +10,7 @@
 #include "cuda/embedding.h"
 #include "kernels/device.h"
 #include "kernels/vectors.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::kernels {
 namespace {
@@ -60,13 +61,11 @@ void add_rows(W* dweight, const G* grad, const int64_t* tokens, int64_t n, int64
   });
 }
 
-bool is_float(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kBFloat16; }
-
 }  // namespace
 
 Tensor embedding_backward(const Tensor& grad, const Tensor& tokens, int64_t vocabulary,
                           at::ScalarType dtype) {
-  TORCH_CHECK(is_float(grad.scalar_type()) && is_float(dtype),
+  TORCH_CHECK(is_kernel_float(grad.scalar_type()) && is_kernel_float(dtype),
               "embedding_backward: gradients must be float32 or bfloat16, got ", grad.scalar_type(),
               " for ", dtype);
   TORCH_CHECK(tokens.scalar_type() == at::kLong && grad.dim() == tokens.dim() + 1 &&

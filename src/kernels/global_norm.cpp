@@ -9,6 +9,7 @@
 #include "cuda/global_norm_math.h"
 #include "kernels/device.h"
 #include "kernels/vectors.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::kernels {
 namespace {
@@ -81,7 +82,7 @@ GlobalNorm global_norm(at::TensorList tensors, double most, const Tensor& not_fi
   std::vector<Tensor> dense;
   int64_t slices = 0;
   for (const Tensor& t : tensors) {
-    TORCH_CHECK(t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16,
+    TORCH_CHECK(is_kernel_float(t.scalar_type()),
                 "global_norm: tensors must be float32 or bfloat16, got ", t.scalar_type());
     TORCH_CHECK(t.device() == device, "global_norm: a tensor is on ", t.device(), ", another on ",
                 device);

@@ -10,6 +10,7 @@
 #include "cuda/softmax_math.h"
 #include "kernels/vectors.h"
 #include "rev/kernels/cross_entropy.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::kernels {
 
@@ -17,9 +18,8 @@ static_assert(kIgnoreIndex == cuda::kIgnoredTarget);
 
 /// Throws c10::Error, with `op` and `name` named, where x is no logits.
 inline void check_logits(const char* op, const char* name, const at::Tensor& x) {
-  TORCH_CHECK(x.dim() == 2 && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16),
-              op, ": ", name, " must be float32 or bfloat16 [N,V], got ", x.scalar_type(), " ",
-              x.sizes());
+  TORCH_CHECK(x.dim() == 2 && is_kernel_float(x.scalar_type()), op, ": ", name,
+              " must be float32 or bfloat16 [N,V], got ", x.scalar_type(), " ", x.sizes());
   TORCH_CHECK((x.size(1) <= 1 || x.stride(1) == 1) && (x.size(0) <= 1 || x.stride(0) >= x.size(1)),
               op, ": the elements of a row of ", name,
               " must lie side by side, and rows must not overlap; got strides ", x.strides(),

@@ -12,6 +12,7 @@
 
 #include "cuda/matmul.h"
 #include "kernels/device.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::kernels {
 namespace {
@@ -47,8 +48,7 @@ void check_like(const char* op, const char* name, const Tensor& x, at::IntArrayR
 
 // Whether the product is cuda/matmul.h's to compute, on a device where kernels run.
 bool is_pinned(const Tensor& a, const Tensor& b) {
-  return (a.scalar_type() == at::kFloat || a.scalar_type() == at::kBFloat16) && a.numel() > 0 &&
-         b.numel() > 0;
+  return is_kernel_float(a.scalar_type()) && a.numel() > 0 && b.numel() > 0;
 }
 
 cuda::FloatType type_of(at::ScalarType dtype) {

@@ -16,6 +16,7 @@
 #include "cuda/sum_math.h"
 #include "kernels/device.h"
 #include "kernels/vectors.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::kernels {
 namespace {
@@ -177,9 +178,8 @@ void combine(F* y, const F* x, const float* weights, const int32_t* rows,
 // ---- arguments ----
 
 void check_float(const char* op, const char* name, const Tensor& x) {
-  TORCH_CHECK(x.dim() == 2 && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16),
-              op, ": ", name, " must be a matrix of float32 or bfloat16, got ", x.sizes(), " of ",
-              x.scalar_type());
+  TORCH_CHECK(x.dim() == 2 && is_kernel_float(x.scalar_type()), op, ": ", name,
+              " must be a matrix of float32 or bfloat16, got ", x.sizes(), " of ", x.scalar_type());
 }
 
 void check_scores(const char* op, const Tensor& scores) {

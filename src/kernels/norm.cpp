@@ -17,6 +17,7 @@
 #include "kernels/row_sum.h"
 #include "kernels/rows.h"
 #include "kernels/vectors.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::kernels {
 namespace {
@@ -223,10 +224,8 @@ REV_VECTOR_WIDTHS uint32_t blend_row(int32_t* __restrict y, float* __restrict va
   return out;
 }
 
-bool is_float(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kBFloat16; }
-
 void check_float(const char* op, const char* name, at::ScalarType dtype) {
-  TORCH_CHECK(is_float(dtype), op, ": ", name, " must be float32 or bfloat16, got ", dtype);
+  TORCH_CHECK(is_kernel_float(dtype), op, ": ", name, " must be float32 or bfloat16, got ", dtype);
 }
 
 // weight or bias, for rows like those of x.

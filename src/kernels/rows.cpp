@@ -1,6 +1,7 @@
 #include "kernels/rows.h"
 
 #include "cuda/grid_math.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::kernels {
 namespace {
@@ -37,8 +38,7 @@ uint64_t sum_row(const uint32_t* x, const uint32_t* weight, int64_t n) {
 
 Tensor as_increment(const Tensor& f) {
   const Tensor g = f.detach();
-  const bool as_is = g.scalar_type() == at::kFloat || g.scalar_type() == at::kBFloat16;
-  return (as_is ? g : g.to(at::kFloat)).contiguous();
+  return (is_kernel_float(g.scalar_type()) ? g : g.to(at::kFloat)).contiguous();
 }
 
 FloatRows::FloatRows(const Tensor& f)

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rev/kernels/dropout.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::nn {
 namespace {
@@ -48,7 +49,7 @@ Tensor apply_dropout(const Tensor& x, const Tensor& mask, double p) {
 Tensor dropout(const Tensor& x, double p) {
   TORCH_CHECK(p >= 0 && p < 1, "dropout: the probability is ", p, ", expected 0 <= p < 1");
   if (p == 0) return x;
-  if (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) {
+  if (kernels::is_kernel_float(x.scalar_type())) {
     return Dropout::apply(x, p, kernels::draw_philox(x.device()));
   }
   return apply_dropout(x, dropout_mask(x.sizes(), p, x.device()), p);

@@ -5,6 +5,7 @@
 #include <ATen/ops/normal.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "rev/kernels/dtype.h"
 #include "rev/kernels/embedding.h"
 #include "rev/nn/dropout.h"
 
@@ -36,8 +37,7 @@ struct TakeRows : torch::autograd::Function<TakeRows> {
 }  // namespace
 
 at::Tensor take_rows(const at::Tensor& weight, const at::Tensor& index) {
-  const bool by_kernel =
-      weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16;
+  const bool by_kernel = kernels::is_kernel_float(weight.scalar_type());
   return by_kernel ? TakeRows::apply(weight, index) : at::embedding(weight, index);
 }
 

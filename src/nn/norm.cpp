@@ -8,6 +8,7 @@
 #include <optional>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "rev/kernels/dtype.h"
 #include "rev/kernels/norm.h"
 
 namespace rev::nn {
@@ -19,8 +20,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 bool by_kernel(const Tensor& x, const Tensor& weight) {
-  return weight.scalar_type() == at::kFloat &&
-         (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+  return weight.scalar_type() == at::kFloat && kernels::is_kernel_float(x.scalar_type());
 }
 
 // Which gradients of (x, weight, bias) are wanted.

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "rev/kernels/adamw.h"
+#include "rev/kernels/dtype.h"
 
 namespace rev::optim {
 
@@ -19,7 +20,7 @@ namespace {
 constexpr int64_t kFewestCoded = 16 * kernels::kMomentBlock;  // elements of a parameter
 
 bool by_kernel(const Tensor& parameter) {
-  return parameter.scalar_type() == at::kFloat || parameter.scalar_type() == at::kBFloat16;
+  return kernels::is_kernel_float(parameter.scalar_type());
 }
 
 // The gradient in the parameter's layout, in which it is nearly always.

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "rev/kernels/dtype.h"
+
 namespace rev::optim {
 
 namespace {
@@ -44,7 +46,7 @@ double clip_grad_norm(const std::vector<Tensor>& parameters, double max_norm) {
   std::vector<Tensor> grads = grads_of(parameters);
   if (grads.empty()) return 0;
   const bool by_kernel = std::all_of(grads.begin(), grads.end(), [](const Tensor& grad) {
-    return grad.scalar_type() == at::kFloat || grad.scalar_type() == at::kBFloat16;
+    return kernels::is_kernel_float(grad.scalar_type());
   });
   const double norm =
       by_kernel ? kernels::global_norm(grads).norm.item<double>() : norm_by_torch(grads);

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+namespace rev::kernels {
+
+/// Whether the operators of this room that compute with floats take the dtype: float32 and
+/// bfloat16. Callers leave others, float64 among them, to ATen.
+inline bool is_kernel_float(c10::ScalarType dtype) {
+  return dtype == c10::ScalarType::Float || dtype == c10::ScalarType::BFloat16;
+}
+
+}  // namespace rev::kernels
