@@ -2,8 +2,10 @@
 // --help, and one sentence for what is wrong.
 #pragma once
 
+#include <ATen/Context.h>
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <c10/core/Device.h>
 #include <c10/util/Exception.h>
 #include <charconv>
 #include <cstdint>
@@ -16,6 +18,7 @@
 #include <system_error>
 #include <vector>
 
+#include "rev/kernels/device.h"
 #include "rev/train/nearest_name.h"
 
 /// What an option may be. Its description is what --help calls it.
@@ -116,6 +119,17 @@ inline bool parse(CLI::App& app, int argc, char** argv) {
   }
   TORCH_CHECK(app.remaining().empty(), "unexpected argument ", app.remaining().front());
   return true;
+}
+
+/// The device that --device names: cpu, cuda (the first one) or auto, cuda where there is one.
+/// Throws c10::Error where there is none or kernels cannot run on it.
+inline c10::Device choose_device(const std::string& name) {
+  const bool has_cuda = at::hasCUDA();
+  TORCH_CHECK(name != "cuda" || has_cuda, "--device cuda: LibTorch finds no CUDA device");
+  const c10::Device device =
+      name == "cpu" || !has_cuda ? c10::Device(c10::kCPU) : c10::Device(c10::kCUDA, 0);
+  rev::kernels::check_device(device);
+  return device;
 }
 
 /// What a program does, by name: run(argc, argv) with argv[0] the command's name.

@@ -42,7 +42,6 @@
 #include "rev/io/checkpoint.h"
 #include "rev/io/file.h"
 #include "rev/io/safetensors.h"
-#include "rev/kernels/device.h"
 #include "rev/models/generate.h"
 #include "rev/models/gpt2.h"
 #include "rev/models/gpt2_config.h"
@@ -212,15 +211,6 @@ bool parse_train(int argc, char** argv, TrainOptions& o) {
 }
 
 // ---- a run
-
-c10::Device choose_device(const std::string& name) {
-  const bool has_cuda = at::hasCUDA();
-  TORCH_CHECK(name != "cuda" || has_cuda, "--device cuda: LibTorch finds no CUDA device");
-  const c10::Device device =
-      name == "cpu" || !has_cuda ? c10::Device(c10::kCPU) : c10::Device(c10::kCUDA, 0);
-  kernels::check_device(device);
-  return device;
-}
 
 std::string absolute(const std::string& path) {
   return fs::absolute(path).lexically_normal().string();

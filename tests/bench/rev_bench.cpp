@@ -9,7 +9,6 @@
 #include "bench/commands.h"
 #include "command_line.h"
 #include "rev/io/file.h"
-#include "rev/kernels/device.h"
 #include "rev/models/gpt2_config.h"
 
 namespace {
@@ -31,12 +30,7 @@ struct DeviceOption {
   explicit DeviceOption(const AddTo& add) {
     add("device", name, one_of({"cpu", "cuda"}), "where it is measured");
   }
-  c10::Device device() const {
-    TORCH_CHECK(name == "cpu" || at::hasCUDA(), "--device cuda: LibTorch finds no CUDA device");
-    const c10::Device device = name == "cpu" ? c10::Device(c10::kCPU) : c10::Device(c10::kCUDA, 0);
-    kernels::check_device(device);
-    return device;
-  }
+  c10::Device device() const { return choose_device(name); }
 };
 
 // Reads what every table takes beside its own options, makes the table, and writes it.
