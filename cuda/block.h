@@ -61,7 +61,8 @@ __device__ __forceinline__ void load_inside(const T* row, int column, int n,
   }
 }
 
-/// row[column + k] = values[k] where that is inside the row.
+/// row[column + k] = values[k] where that is inside the row. (`store_floats` of row.h has columns
+/// of 64 bits, with which kl.cu's kernels spill.)
 template <bool kWide, class T>
 __device__ __forceinline__ void store_inside(T* row, int column, int n,
                                              const float (&values)[kLaneSums]) {

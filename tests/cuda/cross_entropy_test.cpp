@@ -17,15 +17,6 @@ using namespace testing;
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// Which NaN it is is the processor's choice.
-float same_nan(float x) { return x == x ? x : kNan; }
-BFloat16 same_nan(BFloat16 x) { return x; }
-template <class T>
-std::vector<T> same_nans(std::vector<T> values) {
-  for (T& v : values) v = same_nan(v);
-  return values;
-}
-
 template <class T>
 struct Case {
   LogitRows size;

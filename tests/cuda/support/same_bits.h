@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <gtest/gtest.h>
+#include <limits>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -57,6 +58,15 @@ template <class... T>
       [&](const auto&... g) { std::apply([&](const auto&... w) { (compare(g, w), ...); }, want); },
       got);
   return result;
+}
+
+/// The values with one NaN for all, for where it is the processor's choice which.
+template <class T>
+std::vector<T> same_nans(std::vector<T> values) {
+  if constexpr (std::is_floating_point_v<T>) {
+    for (T& v : values) v = v == v ? v : std::numeric_limits<T>::quiet_NaN();
+  }
+  return values;
 }
 
 }  // namespace rev::cuda::testing
