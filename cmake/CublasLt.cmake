@@ -19,5 +19,6 @@ if(CUDAToolkit_FOUND)
   # To the linker's option, not by name: CMake would want the toolkit's folder, where cudart is, to come before this one and
   # after it where each has both libraries. Ours comes first, so that LibTorch finds the libraries that it was built with.
   cmake_path(GET rev_cublaslt_library PARENT_PATH folder)
-  target_link_libraries(rev_cublaslt INTERFACE -Wl,-rpath,${folder} -Wl,${rev_cublaslt_library})
+  target_link_libraries(rev_cublaslt INTERFACE -Wl,${rev_cublaslt_library})
+  target_link_options(rev_cublaslt INTERFACE LINKER:-rpath,${folder})
 endif()

@@ -25,7 +25,7 @@ __host__ __device__ constexpr int64_t strips_of(int64_t width, int each) {
 template <class T>
 unsigned blocks_of(ActivationSize size, bool wide) {
   const int each = wide ? kEach<true, T> : kEach<false, T>;
-  return blocks_for(activation_slices(size.rows) * strips_of(size.width, each), kWarps);
+  return blocks_for(slices_of(size.rows) * strips_of(size.width, each), kWarps);
 }
 
 // Columns from `column` on, 0 beyond n.
@@ -71,14 +71,14 @@ __device__ __forceinline__ void add_bias(const float* bias, int column, int n, f
 template <int N, class Body>
 __device__ __forceinline__ void for_strips(ActivationSize size, const Body& body) {
   const int64_t strips = strips_of(size.width, N);
-  const int64_t count = activation_slices(size.rows) * strips;
+  const int64_t count = slices_of(size.rows) * strips;
   const int64_t stride = int64_t{gridDim.x} * kWarps;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   for (int64_t i = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp; i < count; i += stride) {
     const int64_t slice = i / strips;
     const auto column = static_cast<int>(((i - slice * strips) * kWarp + lane) * N);
-    const int64_t row = slice * kActivationRows;
-    if (column < size.width) body(slice, row, min(row + kActivationRows, size.rows), column);
+    const int64_t row = slice * kSliceRows;
+    if (column < size.width) body(slice, row, min(row + kSliceRows, size.rows), column);
   }
 }
 
@@ -182,12 +182,10 @@ __global__ void __launch_bounds__(kBlock, 4)
   });
 }
 
-constexpr int kSums = kLaneSums * kActivationLanes;  // running sums of a column, each a warp's
-
 // A block takes a warp's width of columns.
-__global__ void __launch_bounds__(kSums* kWarp)
+__global__ void __launch_bounds__(kSliceSums* kWarp)
     add_slices_kernel(float* dbias, const float* sums, int64_t slices, int64_t n) {
-  __shared__ float shared[kSums][kWarp];
+  __shared__ float shared[kSliceSums][kWarp];
   for (int64_t first = int64_t{blockIdx.x} * kWarp; first < n;
        first += int64_t{gridDim.x} * kWarp) {
     add_slices(dbias, sums, slices, n, first, shared);
@@ -242,8 +240,8 @@ void launch_swiglu_backward(const SwigluGradients<T>& to, const T* dy,
 void launch_add_slices(float* dbias, const float* sums, int64_t slices, int64_t width,
                        Stream stream) {
   if (width == 0) return;
-  launch(add_slices_kernel, Shape{blocks_for(width, kWarp), kSums * kWarp}, stream, dbias, sums,
-         slices, width);
+  launch(add_slices_kernel, Shape{blocks_for(width, kWarp), kSliceSums * kWarp}, stream, dbias,
+         sums, slices, width);
 }
 
 #define REV_ACTIVATION_TYPE(T)                                                                  \

@@ -28,7 +28,7 @@ template <class T>
 struct GeluGradients {
   T* x;         ///< [rows, width]; may be dy
   T* value;     ///< [rows, width], gelu(x + bias) once more; null: not wanted
-  float* sums;  ///< [activation_slices(rows), width], for `launch_add_slices`; null: not wanted
+  float* sums;  ///< [slices_of(rows), width], for `launch_add_slices`; null: not wanted
 };
 
 /// The gradients from dy; all contiguous.
@@ -56,11 +56,10 @@ template <class T>
 struct SwigluGradients {
   T* gate;
   T* up;
-  int64_t stride;  ///< of gate's rows and up's
-  T* value;        ///< [rows, width], the value once more; null: not wanted
-  float*
-      gate_sums;   ///< [activation_slices(rows), width], for `launch_add_slices`; null: not wanted
-  float* up_sums;  ///< as gate_sums
+  int64_t stride;    ///< of gate's rows and up's
+  T* value;          ///< [rows, width], the value once more; null: not wanted
+  float* gate_sums;  ///< [slices_of(rows), width], for `launch_add_slices`; null: not wanted
+  float* up_sums;    ///< as gate_sums
 };
 
 /// The gradients from dy, [rows, width] contiguous.

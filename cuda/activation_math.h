@@ -8,10 +8,8 @@
 // lose digits. The derivatives are
 //   gelu'(x) = s + x s (1 - s) (a + 3 b x^2),   silu'(x) = s + x s (1 - s)
 //
-// Sums over rows, for the gradients of biases, have two stages: slices of kActivationRows rows, in
-// each of which a column's terms are added to 0 from the first row to the last, in float32, before
-// they are rounded to the gradient's dtype; then ordered_sum<kActivationLanes> (sum_math.h) of the
-// slices' sums.
+// Sums over rows, for the gradients of biases, are those of slices_math.h; their terms are not
+// rounded to the gradient's dtype.
 #pragma once
 
 #include <cmath>
@@ -21,14 +19,6 @@
 #include "cuda/host_device.h"
 
 namespace rev::cuda {
-
-constexpr int64_t kActivationRows = 32;
-constexpr int kActivationLanes = 4;
-
-/// Slices of `rows` rows.
-REV_HOST_DEVICE int64_t activation_slices(int64_t rows) {
-  return (rows + kActivationRows - 1) / kActivationRows;
-}
 
 /// The sigmoid of u, and of -u.
 struct Sigmoids {

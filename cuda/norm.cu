@@ -13,7 +13,7 @@ namespace rev::cuda {
 namespace {
 
 template <bool kWide, class X>
-__global__ void __launch_bounds__(kBlock, 4)
+__global__ void __launch_bounds__(kBlock, kRowBlocks)
     norm_kernel(Floats y, Moments moments, const X* x, Norm norm, Rows size, float inverse,
                 bool keeps) {
   REV_DYNAMIC_SHARED(float, shared);
@@ -112,12 +112,12 @@ __device__ __forceinline__ void slice_columns(float* weight, float* bias, const 
 }
 
 template <bool kWide, class X, class G>
-__global__ void __launch_bounds__(kBlock, 4)
+__global__ void __launch_bounds__(kBlock, kRowBlocks)
     norm_backward_kernel(NormGradients<X> gradients, const G* dy, NormInputs<X> inputs, Rows size,
                          float inverse) {
   const int n = static_cast<int>(size.width);
   const bool centred = inputs.mean != nullptr;
-  const int64_t slices = norm_slices(size.rows);
+  const int64_t slices = slices_of(size.rows);
   for (int64_t slice = blockIdx.x; slice < slices; slice += gridDim.x) {
     const int64_t first = slice * kSliceRows;
     const int64_t left = size.rows - first;
@@ -144,12 +144,10 @@ __global__ void __launch_bounds__(kBlock, 4)
   }
 }
 
-constexpr int kSums = kLaneSums * kSliceLanes;  // running sums of a column, each a warp's
-
 // weight and bias [n] from parts [2, slices, n]; a block takes a warp's width of columns.
-__global__ void __launch_bounds__(kSums* kWarp)
+__global__ void __launch_bounds__(kSliceSums* kWarp)
     add_slices_kernel(float* weight, float* bias, const float* parts, int64_t slices, int n) {
-  __shared__ float sums[kSums][kWarp];
+  __shared__ float sums[kSliceSums][kWarp];
   const int blocks = (n + kWarp - 1) / kWarp;  // of columns
   for (int64_t block = blockIdx.x; block < 2 * blocks; block += gridDim.x) {
     const bool of_bias = block >= blocks;
@@ -179,7 +177,7 @@ void launch_norm_backward(const NormGradients<X>& gradients, const G* dy,
                           const NormInputs<X>& inputs, Rows size, Stream stream) {
   if (size.width == 0) return;
   const bool parameters = gradients.weight != nullptr || gradients.bias != nullptr;
-  const int64_t slices = norm_slices(size.rows);
+  const int64_t slices = slices_of(size.rows);
   if (slices > 0 && (parameters || gradients.x != nullptr)) {
     const bool wide =
         wide_rows(size.width) &&
@@ -188,7 +186,7 @@ void launch_norm_backward(const NormGradients<X>& gradients, const G* dy,
            blocks_for(slices, 1), stream, gradients, dy, inputs, size, inverse_width(size.width));
   }
   if (parameters) {
-    const Shape shape{blocks_for(2 * ((size.width + kWarp - 1) / kWarp), 1), kSums * kWarp};
+    const Shape shape{blocks_for(2 * ((size.width + kWarp - 1) / kWarp), 1), kSliceSums * kWarp};
     launch(add_slices_kernel, shape, stream, gradients.weight, gradients.bias, gradients.scratch,
            slices, size.width);
   }

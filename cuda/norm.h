@@ -42,7 +42,7 @@ struct NormGradients {
   const X* residual = nullptr;  ///< [rows, width], added to x's gradient where not null; may be x
   float* weight = nullptr;      ///< [width]
   float* bias = nullptr;        ///< [width]
-  float* scratch = nullptr;     ///< [2, norm_slices(rows), width]; written where either is wanted
+  float* scratch = nullptr;     ///< [2, slices_of(rows), width]; written where either is wanted
 };
 
 /// What `launch_norm` read and wrote: x [rows, width], weight [width], mean (null: RMSNorm) and

@@ -9,8 +9,7 @@
 //   dweight = sum dy n,  dbias = sum dy                                   over the rows
 //
 // Sums over a row are ordered_sum<32> (sum_math.h), means their products with 1 / C. Sums over the
-// rows have two stages: slices of kSliceRows rows, in each of which a column's terms are added to 0
-// from the first row to the last; then ordered_sum<kSliceLanes> of the slices' sums.
+// rows are those of slices_math.h.
 #pragma once
 
 #include <cmath>
@@ -19,12 +18,6 @@
 #include "cuda/host_device.h"
 
 namespace rev::cuda {
-
-constexpr int64_t kSliceRows = 32;
-constexpr int kSliceLanes = 4;
-
-/// Slices of `rows` rows.
-REV_HOST_DEVICE int64_t norm_slices(int64_t rows) { return (rows + kSliceRows - 1) / kSliceRows; }
 
 /// 1 / C, by which sums are multiplied to be means.
 inline float inverse_width(int64_t width) { return 1.0f / static_cast<float>(width); }

@@ -16,6 +16,7 @@ namespace rev::cuda {
 
 constexpr int kPiece = kWarp * kLaneSums;  // numbers of a row that a warp takes at a time
 constexpr int kRowWarps = kBlock / kWarp;  // warps of a block, a row each
+constexpr int kRowBlocks = 4;              // of a multiprocessor at least: half of its threads
 
 /// The first of this lane's columns in a row's first piece.
 __device__ __forceinline__ int lane_column() {

@@ -49,42 +49,39 @@ REV_HOST_DEVICE LogSum log_sum(const Softmax& softmax, float scale) {
 
 REV_HOST_DEVICE float larger(float a, float b) { return a > b ? a : b; }  // b where a is NaN
 
-/// A warp's running sums and their maximum; on the CPU.
-struct WarpSums {
-  float max = kLowest;
-  float sum[kTile] = {};
+/// Moves running sums s of a warp from one maximum to another; on the CPU.
+inline void move_sums(float* sum, float& max, float to, float scale) {
+  const float factor = exp_or_zero((max - to) * scale);
+  for (int k = 0; k < kTile; ++k) sum[k] *= factor;
+  max = to;
+}
 
-  template <class T>
-  [[gnu::always_inline]] inline void add(const T* x, float scale) {
-    constexpr int kLanes = 32;  // as many maxima as vectors hold
-    float largest[kLanes];
-    for (int k = 0; k < kLanes; ++k) largest[k] = max;
-    for (int begin = 0; begin < kTile; begin += kLanes) {
-      for (int k = 0; k < kLanes; ++k) largest[k] = larger(widen(x[begin + k]), largest[k]);
-    }
-    for (int half = kLanes / 2; half > 0; half /= 2) {
-      for (int k = 0; k < half; ++k) largest[k] = larger(largest[k + half], largest[k]);
-    }
-    if (largest[0] > max) move_to(largest[0], scale);
-    for (int k = 0; k < kTile; ++k) sum[k] += exp_or_zero((widen(x[k]) - max) * scale);
+/// Takes the next kTile elements of a warp into its running sums; on the CPU.
+template <class T>
+inline void add_tile(const T* x, float* sum, float& max, float scale) {
+  constexpr int kLanes = 32;  // as many maxima as vectors hold
+  float largest[kLanes];
+  for (int k = 0; k < kLanes; ++k) largest[k] = max;
+  for (int begin = 0; begin < kTile; begin += kLanes) {
+    for (int k = 0; k < kLanes; ++k) largest[k] = larger(widen(x[begin + k]), largest[k]);
   }
-
-  [[gnu::always_inline]] inline void move_to(float to, float scale) {
-    const float factor = exp_or_zero((max - to) * scale);
-    for (int k = 0; k < kTile; ++k) sum[k] *= factor;
-    max = to;
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) largest[k] = larger(largest[k + half], largest[k]);
   }
-};
+  if (largest[0] > max) move_sums(sum, max, largest[0], scale);
+  for (int k = 0; k < kTile; ++k) sum[k] += exp_or_zero((widen(x[k]) - max) * scale);
+}
 
 /// Of a row of n elements, as W lanes take it; on the CPU. T: float or BFloat16.
 template <int W, class T>
-[[gnu::always_inline]] inline Softmax ordered_softmax(const T* row, int64_t n, float scale) {
+inline Softmax ordered_softmax(const T* row, int64_t n, float scale) {
   constexpr int kWarps = W / 32;
-  WarpSums warps[kWarps];
+  float sum[kWarps * kTile] = {}, maxima[kWarps];
+  for (float& m : maxima) m = kLowest;
   int warp = 0;
   int64_t begin = 0;
   for (; begin + kTile <= n; begin += kTile) {
-    warps[warp].add(row + begin, scale);
+    add_tile(row + begin, sum + warp * kTile, maxima[warp], scale);
     warp = (warp + 1) % kWarps;
   }
   if (begin < n) {
@@ -92,23 +89,15 @@ template <int W, class T>
     for (int k = 0; k < kTile; ++k) {
       tail[k] = begin + k < n ? row[begin + k] : narrow<T>(-INFINITY);
     }
-    warps[warp].add(tail, scale);
+    add_tile(tail, sum + warp * kTile, maxima[warp], scale);
   }
   float max = kLowest;
-  for (const WarpSums& w : warps) max = larger(w.max, max);
-  for (WarpSums& w : warps) {
-    if (w.max != max) w.move_to(max, scale);  // else the factor is 1
+  for (const float m : maxima) max = larger(m, max);
+  for (int w = 0; w < kWarps; ++w) {
+    // Where it is the maximum the factor is 1.
+    if (maxima[w] != max) move_sums(sum + w * kTile, maxima[w], max, scale);
   }
-  for (int half = kWarps / 2; half > 0; half /= 2) {
-    for (int w = 0; w < half; ++w) {
-      for (int k = 0; k < kTile; ++k) warps[w].sum[k] += warps[w + half].sum[k];
-    }
-  }
-  float(&sum)[kTile] = warps[0].sum;
-  for (int half = kTile / 2; half > 0; half /= 2) {
-    for (int k = 0; k < half; ++k) sum[k] += sum[k + half];
-  }
-  return {max, sum[0]};
+  return {max, ordered_sum<W>(kWarps * kTile, [&](int64_t k) { return sum[k]; })};
 }
 
 }  // namespace rev::cuda

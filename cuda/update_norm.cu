@@ -1,5 +1,5 @@
-// A warp takes a row: it changes the cells as grid.cu does, keeps them as numbers in its registers
-// and takes the norm of those (norm_row.h).
+// A warp takes a row: it changes the cells as grid.cu does, keeps them as numbers and takes the
+// norm of those (norm_row.h). Row sums are always taken, which needs fewer registers than a choice.
 #include "cuda/grid_math.h"
 #include "cuda/grid_ops.h"
 #include "cuda/launch.h"
@@ -35,7 +35,7 @@ __device__ __forceinline__ void change_cells(int32_t* y, const Op& op, int64_t o
 }
 
 template <bool kWide, class Op>
-__global__ void __launch_bounds__(kBlock, 4)
+__global__ void __launch_bounds__(kBlock, kRowBlocks)
     update_norm_kernel(int32_t* y, Op op, StateNorm made, Rows size, Probe probe, float inverse,
                        bool keeps) {
   REV_DYNAMIC_SHARED(float, shared);

@@ -19,7 +19,7 @@ using at::Tensor;
 using cuda::BFloat16;
 
 template <class T>
-[[gnu::always_inline]] inline void gradient_of(T* x, int64_t n, float max, float slope) {
+inline void gradient_of(T* x, int64_t n, float max, float slope) {
   for (int64_t j = 0; j < n; ++j) {
     x[j] = cuda::narrow<T>(cuda::cross_entropy_gradient(cuda::widen(x[j]), max, slope));
   }

@@ -20,7 +20,7 @@ using cuda::kNormSlice;
 using cuda::LongSum;
 
 template <class T>
-REV_VECTOR_WIDTHS __attribute__((flatten)) float square_sum(const T* x, int64_t n) {
+REV_VECTOR_WIDTHS float square_sum(const T* x, int64_t n) {
   return cuda::ordered_sum<cuda::kNormLanes>(n, [x](int64_t j) {
     const float value = cuda::widen(x[j]);
     return value * value;

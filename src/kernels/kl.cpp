@@ -21,25 +21,45 @@ using at::Tensor;
 using cuda::BFloat16;
 using cuda::Distribution;
 
-// The divergence of a row. Where the student's row may be written, the forward one's gradient is.
+// What kTile elements add to the divergence, and the forward one's gradient.
+template <bool kReverse, class T>
+inline void divergence_tile(const T* teacher, const T* student, const Distribution& p,
+                            const Distribution& q, float slope, float* terms, T* gradient) {
+  for (int k = 0; k < cuda::kTile; ++k) {
+    const cuda::Pair e = cuda::pair(cuda::widen(teacher[k]), cuda::widen(student[k]), p, q);
+    terms[k] = cuda::divergence_term<kReverse>(e);
+    gradient[k] = cuda::narrow<T>(cuda::divergence_gradient<false>(e, 0.0f, slope));
+  }
+}
+
+// The divergence of a row, in the order of sum_math.h. Where the student's row may be written, the
+// forward one's gradient is. The tiles are for the compiler, which makes vectors of their loops.
 template <bool kReverse, int W, class T, class U>
-[[gnu::always_inline]] inline float divergence_of(const T* teacher, U* student, int64_t n,
-                                                  const Distribution& p, const Distribution& q,
-                                                  float slope) {
-  return cuda::ordered_sum<W>(
-      n, [=](int64_t j) __attribute__((always_inline)) {
-        const cuda::Pair e = cuda::pair(cuda::widen(teacher[j]), cuda::widen(student[j]), p, q);
-        if constexpr (!kReverse && !std::is_const_v<U>) {
-          student[j] = cuda::narrow<U>(cuda::divergence_gradient<false>(e, 0.0f, slope));
-        }
-        return cuda::divergence_term<kReverse>(e);
-      });
+inline float divergence_of(const T* teacher, U* student, int64_t n, const Distribution& p,
+                           const Distribution& q, float slope) {
+  constexpr int64_t P = int64_t{cuda::kLaneSums} * W;
+  float sum[P] = {}, terms[cuda::kTile];
+  T gradient[cuda::kTile], t[cuda::kTile] = {}, s[cuda::kTile] = {};
+  for (int64_t begin = 0; begin < n; begin += cuda::kTile) {
+    const int64_t count = std::min<int64_t>(cuda::kTile, n - begin);
+    if (count == cuda::kTile) {
+      divergence_tile<kReverse>(teacher + begin, student + begin, p, q, slope, terms, gradient);
+    } else {
+      std::copy_n(teacher + begin, count, t);
+      std::copy_n(student + begin, count, s);
+      divergence_tile<kReverse>(t, s, p, q, slope, terms, gradient);
+    }
+    for (int64_t k = 0; k < count; ++k) sum[begin % P + k] += terms[k];
+    if constexpr (!kReverse && !std::is_const_v<U>) {
+      std::copy_n(gradient, count, student + begin);
+    }
+  }
+  return cuda::ordered_sum<W>(P, [&](int64_t k) { return sum[k]; });
 }
 
 template <class T, class U>
-[[gnu::always_inline]] inline float divergence_of(bool reverse, const T* teacher, U* student,
-                                                  int64_t n, const Distribution& p,
-                                                  const Distribution& q, float slope) {
+inline float divergence_of(bool reverse, const T* teacher, U* student, int64_t n,
+                           const Distribution& p, const Distribution& q, float slope) {
   if (cuda::is_narrow(n)) {
     return reverse ? divergence_of<true, 32>(teacher, student, n, p, q, slope)
                    : divergence_of<false, 32>(teacher, student, n, p, q, slope);
@@ -49,9 +69,8 @@ template <class T, class U>
 }
 
 template <class T>
-[[gnu::always_inline]] inline void reverse_gradient_of(const T* teacher, T* student, int64_t n,
-                                                       const Distribution& p, const Distribution& q,
-                                                       float divergence, float slope) {
+inline void reverse_gradient_of(const T* teacher, T* student, int64_t n, const Distribution& p,
+                                const Distribution& q, float divergence, float slope) {
   for (int64_t j = 0; j < n; ++j) {
     const cuda::Pair e = cuda::pair(cuda::widen(teacher[j]), cuda::widen(student[j]), p, q);
     student[j] = cuda::narrow<T>(cuda::divergence_gradient<true>(e, divergence, slope));

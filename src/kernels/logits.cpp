@@ -4,7 +4,7 @@ namespace rev::kernels {
 namespace {
 
 template <class T>
-[[gnu::always_inline]] inline cuda::Softmax softmax_of(const T* x, int64_t n, float scale) {
+inline cuda::Softmax softmax_of(const T* x, int64_t n, float scale) {
   return cuda::is_narrow(n) ? cuda::ordered_softmax<32>(x, n, scale)
                             : cuda::ordered_softmax<256>(x, n, scale);
 }

@@ -8,7 +8,6 @@
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/gelu_backward.h>
 #include <ATen/ops/mm.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include "cuda/matmul.h"
 #include "kernels/device.h"
@@ -19,12 +18,6 @@ namespace {
 
 using at::Tensor;
 using cuda::Epilogue;
-
-// Leaves ATen's operators without a graph and without autocast.
-struct Plain {
-  at::NoGradGuard no_graph;
-  c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
-};
 
 void check_operands(const char* op, const Tensor& a, const Tensor& b) {
   TORCH_CHECK(a.dim() == 2 && b.dim() == 2 && a.size(1) == b.size(0), op,
@@ -76,8 +69,11 @@ Tensor dense(const Tensor& x) {
 
 cuda::Operand operand_of(const Tensor& x) {
   if (has_dense_rows(x)) return {x.const_data_ptr(), row_stride(x), false};
-  return {x.const_data_ptr(), x.size(1) == 1 ? x.size(0) : x.stride(1), true};
+  return {x.const_data_ptr(), x.stride(1), true};
 }
+
+// ATen's operators are called in the forms that write to a given tensor: autocast leaves those
+// alone.
 
 // Computes the product with what is filled in beside a, b and c. False: on this device, and for
 // these operands, it is ATen's.
@@ -126,7 +122,7 @@ std::pair<Tensor, Tensor> with_sum(const char* op, const Tensor& a, const Tensor
   check_operands(op, a, b);
   const at::ScalarType dtype = as.value_or(a.scalar_type());
   check_dtype(op, a, dtype);
-  const Plain plain;
+  const at::NoGradGuard no_graph;
   const bool of_a = epilogue == Epilogue::SumA;
   Tensor c = result(a, {a.size(0), b.size(1)}, dtype);
   const Tensor sum = result(a, {of_a ? a.size(0) : b.size(1)}, dtype);
@@ -145,7 +141,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, std::optional<at::ScalarType> as
   check_operands("matmul", a, b);
   const at::ScalarType dtype = as.value_or(a.scalar_type());
   check_dtype("matmul", a, dtype);
-  const Plain plain;
+  const at::NoGradGuard no_graph;
   Tensor c = result(a, {a.size(0), b.size(1)}, dtype);
   if (multiply("matmul", a, b, c, [](cuda::Product&) {})) return c;
   return at::mm_out(c, a.to(dtype), b.to(dtype));
@@ -157,7 +153,7 @@ void matmul_add_(Tensor& c, const Tensor& a, const Tensor& b, double alpha) {
   check_dtype("matmul_add_", a, c.scalar_type());
   TORCH_CHECK(has_dense_rows(c), "matmul_add_: the rows of c must be dense, got strides ",
               c.strides());
-  const Plain plain;
+  const at::NoGradGuard no_graph;
   const auto fill = [&](cuda::Product& p) {
     p.alpha = static_cast<float>(alpha);
     p.add = true;
@@ -171,7 +167,7 @@ Tensor matmul_bias(const Tensor& a, const Tensor& b, const Tensor& bias) {
   check_like("matmul_bias", "bias", bias, {b.size(1)}, a);
   const at::ScalarType dtype = bias.scalar_type();
   check_dtype("matmul_bias", a, dtype);
-  const Plain plain;
+  const at::NoGradGuard no_graph;
   const Tensor added = bias.contiguous();
   Tensor c = result(a, {a.size(0), b.size(1)}, dtype);
   const auto fill = [&](cuda::Product& p) {
@@ -187,7 +183,7 @@ std::pair<Tensor, Tensor> matmul_bias_gelu(const Tensor& a, const Tensor& b, con
   check_like("matmul_bias_gelu", "bias", bias, {b.size(1)}, a);
   TORCH_CHECK(bias.scalar_type() == a.scalar_type(), "matmul_bias_gelu: bias must be ",
               a.scalar_type(), ", got ", bias.scalar_type());
-  const Plain plain;
+  const at::NoGradGuard no_graph;
   const Tensor added = bias.contiguous();
   Tensor c = result(a, {a.size(0), b.size(1)}, a.scalar_type());
   Tensor before = padded(a, a.size(0), b.size(1));
@@ -209,7 +205,7 @@ std::pair<Tensor, Tensor> matmul_gelu_backward(const Tensor& a, const Tensor& b,
   check_like("matmul_gelu_backward", "before", before, {a.size(0), b.size(1)}, a);
   TORCH_CHECK(before.scalar_type() == a.scalar_type(), "matmul_gelu_backward: before must be ",
               a.scalar_type(), ", got ", before.scalar_type());
-  const Plain plain;
+  const at::NoGradGuard no_graph;
   Tensor c = result(a, {a.size(0), b.size(1)}, a.scalar_type()), read = before;
   const Tensor sum = result(a, {b.size(1)}, a.scalar_type());
   const auto fill = [&](cuda::Product& p) {

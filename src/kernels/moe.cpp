@@ -33,7 +33,10 @@ REV_VECTOR_WIDTHS void choose_row(int32_t* experts, int k, uint32_t* __restrict 
     uint32_t greatest = 0;
     for (int e = 0; e < n; ++e) greatest = std::max(greatest, keys[e]);
     int32_t found = kMostExperts;
-    for (int32_t e = 0; e < n; ++e) found = std::min(found, keys[e] == greatest ? e : kMostExperts);
+    for (int32_t e = 0; e < n; ++e) {
+      const int32_t candidate = keys[e] == greatest ? e : kMostExperts;
+      found = candidate < found ? candidate : found;
+    }
     experts[j] = found;
     keys[found] = 0;
   }
@@ -305,15 +308,15 @@ Routing route_to(const Tensor& experts, const Tensor& scores, bool renormalise) 
   r.experts = experts;
   r.weights = at::empty({s.size(0), k}, s.options().dtype(at::kFloat));
   const auto* chosen = experts.const_data_ptr<int32_t>();
+  TORCH_CHECK(!experts.is_cpu() || std::all_of(chosen, chosen + experts.numel(),
+                                               [&](int32_t e) { return e >= 0 && e < n_experts; }),
+              "route_to: experts must be 0 to ", n_experts - 1);
   auto* weights = r.weights.mutable_data_ptr<float>();
   with_float(s, [&](const auto* from) {
     const auto launch = [&](cuda::Stream stream) {
       cuda::launch_route_weights(weights, from, chosen, router, stream);
     };
     if (on_device("route_to", s, launch)) return;
-    TORCH_CHECK(std::all_of(chosen, chosen + experts.numel(),
-                            [&](int32_t e) { return e >= 0 && e < n_experts; }),
-                "route_to: experts must be 0 to ", n_experts - 1);
     weigh<false>(const_cast<int32_t*>(chosen), weights, from, router);  // they are read
   });
   sort(r, n_experts);

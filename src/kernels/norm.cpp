@@ -12,10 +12,12 @@
 #include "cuda/grid_math.h"
 #include "cuda/norm.h"
 #include "cuda/norm_math.h"
+#include "cuda/slices_math.h"
 #include "cuda/update_norm.h"
 #include "kernels/device.h"
 #include "kernels/row_sum.h"
 #include "kernels/rows.h"
+#include "kernels/slices.h"
 #include "kernels/vectors.h"
 #include "rev/kernels/dtype.h"
 
@@ -128,31 +130,11 @@ REV_VECTOR_WIDTHS void gradient_row(X* __restrict dx, bool add, const float* __r
   }
 }
 
-constexpr int64_t kColumns = 64;  // of the slices' sums at a time: with all running sums, 8 KiB
-
-// The sum of the slices' sums [slices, n] over `count` columns: cuda::ordered_sum<kSliceLanes>.
-REV_VECTOR_WIDTHS void add_slices(float* to, const float* parts, int64_t slices, int64_t n,
-                                  int64_t count) {
-  constexpr int64_t kSums = cuda::kLaneSums * cuda::kSliceLanes;
-  float sums[kSums][kColumns] = {};
-  for (int64_t slice = 0; slice < slices; ++slice) {
-    float* sum = sums[slice % kSums];
-    const float* part = parts + slice * n;
-    for (int64_t j = 0; j < count; ++j) sum[j] += part[j];
-  }
-  for (int64_t half = kSums / 2; half > 0; half /= 2) {
-    for (int64_t k = 0; k < half; ++k) {
-      for (int64_t j = 0; j < kColumns; ++j) sums[k][j] += sums[k + half][j];
-    }
-  }
-  std::copy(sums[0], sums[0] + count, to);
-}
-
 // The residual is where x's gradient goes.
 template <class X, class G>
 void backward_on_cpu(const cuda::NormGradients<X>& gradients, const G* dy,
                      const cuda::NormInputs<X>& inputs, cuda::Rows size) {
-  const int64_t n = size.width, slices = cuda::norm_slices(size.rows);
+  const int64_t n = size.width, slices = cuda::slices_of(size.rows);
   const bool centred = inputs.mean != nullptr;
   const float inverse = cuda::inverse_width(n);
   float* const weight_parts = gradients.weight != nullptr ? gradients.scratch : nullptr;
@@ -177,18 +159,8 @@ void backward_on_cpu(const cuda::NormGradients<X>& gradients, const G* dy,
       }
     }
   });
-  const auto add = [&](float* to, const float* parts) {
-    if (to == nullptr) return;
-    const int64_t blocks = (n + kColumns - 1) / kColumns;
-    at::parallel_for(0, blocks, grain_of_rows(kColumns * slices), [&](int64_t begin, int64_t end) {
-      for (int64_t first = begin * kColumns; first < std::min(n, end * kColumns);
-           first += kColumns) {
-        add_slices(to + first, parts + first, slices, n, std::min(kColumns, n - first));
-      }
-    });
-  };
-  add(gradients.weight, weight_parts);
-  add(gradients.bias, bias_parts);
+  if (gradients.weight != nullptr) add_slices(gradients.weight, weight_parts, slices, n);
+  if (gradients.bias != nullptr) add_slices(gradients.bias, bias_parts, slices, n);
 }
 
 // A row of the new state, and its value.
@@ -355,7 +327,7 @@ NormGradients norm_backward(const char* op, const Tensor& given_grad, const Tens
   if (options.bias && mean.defined()) to.bias = at::empty({size.width}, floats);
   Tensor scratch;
   if (to.weight.defined() || to.bias.defined()) {
-    scratch = at::empty({2, cuda::norm_slices(size.rows), size.width}, floats);
+    scratch = at::empty({2, cuda::slices_of(size.rows), size.width}, floats);
   }
 
   const auto run = [&](const auto* g, const auto* from) {

@@ -99,16 +99,16 @@ std::vector<engine::FieldPtr> make_fields(const Block& block, const std::string&
 
   if (scheme == "hamiltonian") {
     const auto f = [=](TensorList p, bool need_value) mutable {
-      return attn->forward(ln_1->forward(p[0]), need_value);
+      return attn->forward(ln_1->operand(p[0]), need_value);
     };
     const auto g = [=](TensorList q, bool need_value) mutable {
-      return mlp->forward(ln_2->forward(q[0]), need_value);
+      return mlp->forward(ln_2->operand(q[0]), need_value);
     };
     return {field(f, {ln_1.ptr(), attn.ptr()}), field(g, {ln_2.ptr(), mlp.ptr()})};
   }
   if (scheme == "revffn") {
     const auto g = [=](TensorList y, bool need_value) mutable {
-      return p_down->forward(mlp->forward(ln_2->forward(p_up->forward(y[0]))), need_value);
+      return p_down->forward(mlp->forward(ln_2->operand(p_up->forward(y[0]))), need_value);
     };
     return {std::make_shared<CrossAttentionField>(
                 nn::CrossAttention(p_up, ln_1, attn, p_down),
@@ -116,8 +116,8 @@ std::vector<engine::FieldPtr> make_fields(const Block& block, const std::string&
             field(g, {p_up.ptr(), ln_2.ptr(), mlp.ptr(), p_down.ptr()})};
   }
   const auto f = [=](TensorList p, bool need_value) mutable {
-    const Tensor a = attn->forward(ln_1->forward(p[0]));
-    return a + mlp->forward(ln_2->forward(p[0] + a), need_value);
+    const Tensor a = attn->forward(ln_1->operand(p[0]));
+    return a + mlp->forward(ln_2->operand(p[0] + a), need_value);
   };
   return {field(f, {ln_1.ptr(), attn.ptr(), ln_2.ptr(), mlp.ptr()})};
 }

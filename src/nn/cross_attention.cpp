@@ -42,7 +42,7 @@ Tensor CrossAttention::lowered(const Tensor& attention, bool need_value) const {
   return p_down_->forward(attention.to(p_down_->weight.scalar_type()), need_value);
 }
 
-Tensor CrossAttention::normed(const Tensor& x) const { return norm_->forward(p_up_->forward(x)); }
+Tensor CrossAttention::normed(const Tensor& x) const { return norm_->operand(p_up_->forward(x)); }
 
 Tensor CrossAttention::forward(const Tensor& x1, const Tensor& x2, bool need_value) const {
   const Tensor q = attention_->queries(normed(x1));

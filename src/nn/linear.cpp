@@ -1,6 +1,5 @@
 #include "rev/nn/linear.h"
 
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
@@ -10,6 +9,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <vector>
 
+#include "nn/operand.h"
+
 namespace rev::nn {
 
 namespace {
@@ -17,14 +18,6 @@ namespace {
 using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-// The rule by which autocast treats the operands of a product, applied outside of the Function so
-// that the casts are recorded and x is kept in the dtype that the products read.
-Tensor cast_operand(const Tensor& t) {
-  const auto device = t.device().type();
-  if (!at::autocast::is_autocast_enabled(device)) return t;
-  return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), t, device);
-}
 
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,

@@ -1,5 +1,6 @@
 #include "rev/nn/norm.h"
 
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/ones.h>
@@ -23,6 +24,14 @@ bool by_kernel(const Tensor& x, const Tensor& weight) {
   return weight.scalar_type() == at::kFloat && kernels::is_kernel_float(x.scalar_type());
 }
 
+// The dtype of a norm that products alone read.
+at::ScalarType operand_dtype(const Tensor& x) {
+  const auto device = x.device().type();
+  const bool narrow = at::autocast::is_autocast_enabled(device) &&
+                      at::autocast::get_autocast_dtype(device) == at::kBFloat16;
+  return narrow ? at::kBFloat16 : x.scalar_type();
+}
+
 // Which gradients of (x, weight, bias) are wanted.
 kernels::NormGradientOptions wanted(AutogradContext* ctx) {
   TORCH_CHECK(!at::GradMode::is_enabled(), "norm: a second derivative is not supported");
@@ -35,9 +44,8 @@ kernels::NormGradientOptions wanted(AutogradContext* ctx) {
 
 struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight,
-                        const std::optional<Tensor>& bias, double eps) {
-    const kernels::Normed n =
-        kernels::layer_norm(x, weight, bias.value_or(Tensor()), eps, x.scalar_type());
+                        const std::optional<Tensor>& bias, double eps, at::ScalarType dtype) {
+    const kernels::Normed n = kernels::layer_norm(x, weight, bias.value_or(Tensor()), eps, dtype);
     ctx->save_for_backward({x, weight, n.mean, n.rstd});
     ctx->saved_data["has_bias"] = bias.has_value();
     return n.y;
@@ -49,13 +57,14 @@ struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
     const variable_list saved = ctx->get_saved_variables();
     const kernels::NormGradients g =
         kernels::layer_norm_backward(grads[0], saved[0], saved[1], saved[2], saved[3], options);
-    return {g.x, g.weight, g.bias, Tensor()};
+    return {g.x, g.weight, g.bias, Tensor(), Tensor()};
   }
 };
 
 struct RMSNormFunction : torch::autograd::Function<RMSNormFunction> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, double eps) {
-    const kernels::Normed n = kernels::rms_norm(x, weight, eps, x.scalar_type());
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, double eps,
+                        at::ScalarType dtype) {
+    const kernels::Normed n = kernels::rms_norm(x, weight, eps, dtype);
     ctx->save_for_backward({x, weight, n.rstd});
     return n.y;
   }
@@ -65,7 +74,7 @@ struct RMSNormFunction : torch::autograd::Function<RMSNormFunction> {
     const variable_list saved = ctx->get_saved_variables();
     const kernels::NormGradients g =
         kernels::rms_norm_backward(grads[0], saved[0], saved[1], saved[2], options);
-    return {g.x, g.weight, Tensor()};
+    return {g.x, g.weight, Tensor(), Tensor()};
   }
 };
 
@@ -76,20 +85,28 @@ LayerNormImpl::LayerNormImpl(int64_t channels, bool with_bias, double eps) : eps
   if (with_bias) bias = register_parameter("bias", at::zeros({channels}));
 }
 
-Tensor LayerNormImpl::forward(const Tensor& x) {
+Tensor LayerNormImpl::norm(const Tensor& x, at::ScalarType dtype) {
   if (!by_kernel(x, weight)) return at::layer_norm(x, weight.sizes(), weight, bias, eps_);
   // The Function takes no undefined tensors.
   const auto b = bias.defined() ? std::make_optional(bias) : std::nullopt;
-  return LayerNormFunction::apply(x, weight, b, eps_);
+  return LayerNormFunction::apply(x, weight, b, eps_, dtype);
 }
+
+Tensor LayerNormImpl::forward(const Tensor& x) { return norm(x, x.scalar_type()); }
+
+Tensor LayerNormImpl::operand(const Tensor& x) { return norm(x, operand_dtype(x)); }
 
 RMSNormImpl::RMSNormImpl(int64_t channels, double eps) : eps_(eps) {
   weight = register_parameter("weight", at::ones({channels}));
 }
 
-Tensor RMSNormImpl::forward(const Tensor& x) {
+Tensor RMSNormImpl::norm(const Tensor& x, at::ScalarType dtype) {
   if (!by_kernel(x, weight)) return at::rms_norm(x, weight.sizes(), weight, eps_);
-  return RMSNormFunction::apply(x, weight, eps_);
+  return RMSNormFunction::apply(x, weight, eps_, dtype);
 }
+
+Tensor RMSNormImpl::forward(const Tensor& x) { return norm(x, x.scalar_type()); }
+
+Tensor RMSNormImpl::operand(const Tensor& x) { return norm(x, operand_dtype(x)); }
 
 }  // namespace rev::nn

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "cuda/activation_math.h"
+#include "cuda/slices_math.h"
 #include "cuda/sum_math.h"
 #include "cuda/support/kernel_test.h"
 #include "cuda/support/numbers.h"
@@ -40,11 +41,11 @@ std::size_t at(int64_t row, int64_t column, int64_t stride) {
 }
 
 // Terms [rows, width] summed over slices of rows.
-std::vector<float> slices_of(const std::vector<float>& terms, ActivationSize size) {
-  std::vector<float> sums(at(activation_slices(size.rows), 0, size.width));
+std::vector<float> sums_of_slices(const std::vector<float>& terms, ActivationSize size) {
+  std::vector<float> sums(at(slices_of(size.rows), 0, size.width));
   for (int64_t row = 0; row < size.rows; ++row) {
     for (int64_t j = 0; j < size.width; ++j) {
-      sums[at(row / kActivationRows, j, size.width)] += terms[at(row, j, size.width)];
+      sums[at(row / kSliceRows, j, size.width)] += terms[at(row, j, size.width)];
     }
   }
   return sums;
@@ -79,7 +80,7 @@ TYPED_TEST(ActivationTest, GeluIsTheFormulaInEveryBit) {
 TYPED_TEST(ActivationTest, GeluBackwardIsTheFormulaInEveryBit) {
   using T = TypeParam;
   for (const ActivationSize& size : kCases) {
-    const int64_t n = size.rows * size.width, slices = activation_slices(size.rows);
+    const int64_t n = size.rows * size.width, slices = slices_of(size.rows);
     for (const int64_t shift : {0, 1}) {
       for (const bool whole : {true, false}) {
         const auto x = Random(3).reals<T>(n, 6.0f), dy = Random(4).reals<T>(n, 2.0f);
@@ -105,7 +106,7 @@ TYPED_TEST(ActivationTest, GeluBackwardIsTheFormulaInEveryBit) {
         EXPECT_TRUE(same_bits(std::get<0>(got), dx)) << size.rows << " x " << size.width;
         if (!whole) continue;
         EXPECT_TRUE(same_bits(std::get<1>(got), value)) << size.rows << " x " << size.width;
-        EXPECT_TRUE(same_bits(std::get<2>(got), slices_of(terms, size)))
+        EXPECT_TRUE(same_bits(std::get<2>(got), sums_of_slices(terms, size)))
             << size.rows << " x " << size.width;
       }
     }
@@ -115,7 +116,7 @@ TYPED_TEST(ActivationTest, GeluBackwardIsTheFormulaInEveryBit) {
 TYPED_TEST(ActivationTest, SwigluAndItsGradientsAreTheFormulasInEveryBit) {
   using T = TypeParam;
   for (const ActivationSize& size : kCases) {
-    const int64_t n = size.rows * size.width, slices = activation_slices(size.rows);
+    const int64_t n = size.rows * size.width, slices = slices_of(size.rows);
     for (const int64_t margin : {0, 8, 3}) {
       for (const bool whole : {true, false}) {
         const int64_t stride = size.width + margin;
@@ -165,8 +166,8 @@ TYPED_TEST(ActivationTest, SwigluAndItsGradientsAreTheFormulasInEveryBit) {
         EXPECT_TRUE(same_bits(got_up, dup)) << size.rows << " x " << size.width;
         if (!whole) continue;
         EXPECT_TRUE(same_bits(got_again, y)) << size.rows << " x " << size.width;
-        EXPECT_TRUE(same_bits(got_gate_sums, slices_of(gate_terms, size))) << size.width;
-        EXPECT_TRUE(same_bits(got_up_sums, slices_of(up_terms, size))) << size.width;
+        EXPECT_TRUE(same_bits(got_gate_sums, sums_of_slices(gate_terms, size))) << size.width;
+        EXPECT_TRUE(same_bits(got_up_sums, sums_of_slices(up_terms, size))) << size.width;
       }
     }
   }
@@ -180,7 +181,7 @@ TEST_F(ActivationSumTest, AddsSlicesInTheirOrder) {
       const auto sums = Random(11).reals<float>(slices * width, 1.0f);
       std::vector<float> want(static_cast<std::size_t>(width));
       for (int64_t j = 0; j < width; ++j) {
-        want[static_cast<std::size_t>(j)] = ordered_sum<kActivationLanes>(
+        want[static_cast<std::size_t>(j)] = ordered_sum<kSliceLanes>(
             slices, [&](int64_t slice) { return sums[at(slice, j, width)]; });
       }
       const auto run = [&] {

@@ -189,5 +189,17 @@ TEST_F(DispatchTest, CombinesBackwardGoesToRowsAndWeights) {
   });
 }
 
+TEST_F(DispatchTest, NoTokensAndNoWidthAreNoWork) {
+  const Buffer<float> none(0), weights(std::vector<float>{1.0f, 2.0f}), dweights(2);
+  const Buffer<int32_t> slots(std::vector<int32_t>{1, 0});
+  for (const Dispatch size : {Dispatch{0, 2, 8}, Dispatch{1, 2, 0}}) {
+    launch_dispatch(none.data(), none.data(), slots.data(), size, nullptr);
+    launch_combine(none.data(), none.data(), weights.data(), slots.data(), size, nullptr);
+    launch_combine_backward(none.data(), dweights.data(), none.data(), none.data(), weights.data(),
+                            slots.data(), size, nullptr);
+  }
+  EXPECT_EQ(dweights.values(), std::vector<float>(2, 0.0f));  // sums of nothing
+}
+
 }  // namespace
 }  // namespace rev::cuda

@@ -19,6 +19,7 @@ import argparse
 import pathlib
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -219,13 +220,11 @@ class Builder:
         return program
 
     def passes(self, program):
-        """Whether all tests of a program pass, in time."""
-        try:
-            done = subprocess.run([program, "--gtest_fail_fast", "--gtest_brief=1"], check=False,
-                                  timeout=self.options.timeout, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL)
-        except subprocess.TimeoutExpired:
-            return False
+        """Whether all tests of a program pass, within some seconds of processor time."""
+        limit = (self.options.seconds, self.options.seconds)
+        done = subprocess.run([program, "--gtest_fail_fast", "--gtest_brief=1"], check=False,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, limit),
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return done.returncode == 0
 
     def verdict(self, mutant, tested_by):
@@ -303,8 +302,8 @@ def main():
                         help="folders of CUDA's headers and GoogleTest's")
     parser.add_argument("--library", nargs="*", default=["-lgtest_main", "-lgtest"],
                         help="GoogleTest's libraries")
-    parser.add_argument("--timeout", type=float, default=60,
-                        help="seconds that a test program may take")
+    parser.add_argument("--seconds", type=int, default=60,
+                        help="processor time that a test program may take")
     options = parser.parse_args()
 
     tested = suites(options.tests)
@@ -317,8 +316,9 @@ def main():
     tested_by = {}
     for path in files:
         # First the tests of the same name, which are about the file.
+        own = (path.stem, path.stem.removesuffix("_math"))
         tested_by[path] = sorted((suite for suite in tested if path in suite.files),
-                                 key=lambda suite: path.stem not in (suite.name, f"{suite.name}_math"))
+                                 key=lambda suite: suite.name not in own)
     mutants = [mutant for path in files for mutant in mutants_of(path)]
     if not options.all:
         mutants = random.Random(1).sample(mutants, min(options.sample, len(mutants)))

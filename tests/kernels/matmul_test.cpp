@@ -33,8 +33,11 @@ std::vector<Tensor> layouts(const Tensor& x) {
   const Tensor sparse = torch::zeros({rows, 2 * columns}, x.options());
   wide.narrow(1, 1, columns).copy_(x);
   sparse.slice(1, 0, 2 * columns, 2).copy_(x);
-  return {x, x.t().contiguous().t(), wide.narrow(1, 1, columns),
-          sparse.slice(1, 0, 2 * columns, 2)};
+  std::vector<Tensor> all = {x, x.t().contiguous().t(), wide.narrow(1, 1, columns),
+                             sparse.slice(1, 0, 2 * columns, 2)};
+  // The stride of a single row says nothing.
+  if (rows == 1) all.push_back(x.as_strided({1, columns}, {1, 1}));
+  return all;
 }
 
 // a b and |a| |b| in float64.

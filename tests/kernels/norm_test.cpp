@@ -359,7 +359,7 @@ void expect_fused(const Update& update, const Tensor& state, const Tensor& other
 
 TEST(NormTest, UpdatesWithNormsAreUpdateDecodeAndNormInEveryBit) {
   const std::optional<at::ScalarType> kValues[] = {std::nullopt, at::kFloat, at::kBFloat16};
-  int number = 0;
+  int next = 0;
   for (const auto& shape : kShapes) {
     const Inputs in = inputs(shape);
     const Tensor state = torch::randint(-(1 << 20), 1 << 20, shape, at::kInt);
@@ -367,13 +367,15 @@ TEST(NormTest, UpdatesWithNormsAreUpdateDecodeAndNormInEveryBit) {
     for (const Update& update : kUpdates) {
       for (const auto dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
         for (const auto& value : kValues) {
+          // Each of the long or many rows with some of the combinations.
+          const int number = next++;
+          if (state.numel() > 2000 && number % 5 != 0) continue;
           StateNorm norm;
           norm.kind = number % 3 == 0 ? NormKind::Rms : NormKind::Layer;
           norm.weight = in.weight;
           if (number % 3 == 1) norm.bias = in.bias;
           norm.dtype = number % 2 == 0 ? at::kFloat : at::kBFloat16;
           norm.value = value;
-          ++number;
           expect_fused(update, state, other, in.grad.to(dtype), 0.7, norm);
         }
       }

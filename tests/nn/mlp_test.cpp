@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "rev/base/autocast_state.h"
+#include "rev/base/memory_stats.h"
 #include "rev/nn/norm.h"
 #include "support/gradcheck.h"
+#include "support/throws.h"
 
 namespace rev::nn {
 namespace {
@@ -39,6 +42,127 @@ TEST(MlpTest, GradientsAreThoseOfDifferencesWithDropoutToo) {
     };
     EXPECT_LT(support::gradient_error(f, inputs), support::kGradientTolerance) << dropout;
   }
+}
+
+// The layer's formula by LibTorch, on leaves of its own.
+struct Composed {
+  Tensor x, w_fc, b_fc, w_proj, b_proj;
+
+  std::vector<Tensor> leaves() const { return {x, w_fc, b_fc, w_proj, b_proj}; }
+
+  Tensor operator()() const {
+    return affine(at::gelu(affine(x, w_fc, b_fc), "tanh"), w_proj, b_proj);
+  }
+};
+
+TEST(MlpTest, ValueAndGradientsAreThoseOfTorchInItsDtypesAndUnderAutocast) {
+  struct Case {
+    at::ScalarType dtype;
+    bool autocast;
+  };
+  for (const Case& c :
+       {Case{at::kFloat, false}, Case{at::kBFloat16, false}, Case{at::kFloat, true}}) {
+    torch::manual_seed(28);
+    Mlp mlp(8);
+    mlp->to(c.dtype);
+    for (Tensor& p : mlp->parameters()) p.detach().normal_(0, 0.3);
+    const Tensor x = support::leaf({2, 5, 8}, c.dtype);
+    const auto own = [](const Tensor& t) { return t.detach().to(at::kDouble).requires_grad_(); };
+    const Composed exact{own(x), own(mlp->c_fc->weight), own(mlp->c_fc->bias),
+                         own(mlp->c_proj->weight), own(mlp->c_proj->bias)};
+    const Tensor y = [&] {
+      const base::AutocastGuard autocast({c10::kCPU, c.autocast, at::kBFloat16});
+      return mlp->forward(x);
+    }();
+    const bool narrow = c.autocast || c.dtype == at::kBFloat16;
+    EXPECT_EQ(y.scalar_type(), narrow ? at::kBFloat16 : at::kFloat);
+    const Tensor expected = exact();
+    const Tensor g = torch::randn(y.sizes(), y.options());
+    y.backward(g);
+    const auto wanted = torch::autograd::grad({expected}, exact.leaves(), {g.to(at::kDouble)});
+    // Between operands and result lie at most six roundings to a dtype, of one unit each, and two
+    // sums of at most 32 products, whose roundings in float32 have random signs: by the norm of
+    // all elements, which random products do not lessen, less than 6 + 2 sqrt(32) units.
+    const double tolerance = 18 * (narrow ? 0x1p-8 : 0x1p-24);
+    const auto error = [](const Tensor& got, const Tensor& want) {
+      return ((got.to(at::kDouble) - want).norm() / want.norm()).item<double>();
+    };
+    EXPECT_LT(error(y, expected), tolerance);
+    const std::vector<Tensor> leaves = {x, mlp->c_fc->weight, mlp->c_fc->bias, mlp->c_proj->weight,
+                                        mlp->c_proj->bias};
+    for (size_t i = 0; i < leaves.size(); ++i) {
+      EXPECT_LT(error(leaves[i].grad(), wanted[i]), tolerance) << i << c.dtype << c.autocast;
+      EXPECT_EQ(leaves[i].grad().scalar_type(), c.dtype);
+    }
+  }
+}
+
+TEST(MlpTest, GradientsDoNotNeedTheValue) {
+  torch::manual_seed(29);
+  Mlp mlp(8);
+  std::vector<std::vector<Tensor>> grads;
+  const Tensor x = support::leaf({3, 8}, at::kFloat), g = torch::randn({3, 8});
+  std::vector<Tensor> inputs = mlp->parameters();
+  inputs.push_back(x);
+  for (const bool need_value : {true, false}) {
+    const Tensor y = mlp->forward(x, need_value);
+    EXPECT_EQ(y.sizes(), x.sizes());
+    grads.push_back(torch::autograd::grad({y}, inputs, {g}));
+  }
+  for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(at::equal(grads[0][i], grads[1][i])) << i;
+}
+
+TEST(MlpTest, FrozenPartsAndAbsentBiasesChangeNoOtherGradient) {
+  torch::manual_seed(30);
+  const Tensor h = support::leaf({6, 8}, at::kFloat), w = support::leaf({8, 3}, at::kFloat);
+  const Tensor bias = support::leaf({8}, at::kFloat), c = support::leaf({3}, at::kFloat);
+  const Tensor g = torch::randn({6, 3});
+  const std::vector<Tensor> all = {h, bias, w, c};
+  const auto every = torch::autograd::grad({gelu_affine(h, bias, w, c)}, all, {g});
+  for (unsigned wanted = 1; wanted < 16; ++wanted) {
+    std::vector<Tensor> inputs, leaves;
+    for (size_t i = 0; i < all.size(); ++i) {
+      inputs.push_back((wanted >> i & 1) != 0 ? all[i] : all[i].detach());
+      if ((wanted >> i & 1) != 0) leaves.push_back(all[i]);
+    }
+    const Tensor y = gelu_affine(inputs[0], inputs[1], inputs[2], inputs[3]);
+    const auto some = torch::autograd::grad({y}, leaves, {g});
+    size_t k = 0;
+    for (size_t i = 0; i < all.size(); ++i) {
+      if ((wanted >> i & 1) == 0) continue;
+      EXPECT_TRUE(at::equal(some[k++], every[i])) << wanted << ' ' << i;
+    }
+  }
+  // Adding a bias of 0 rounds nothing.
+  const Tensor none = torch::zeros({8}), no_c = torch::zeros({3});
+  for (const bool has_bias : {true, false}) {
+    for (const bool has_c : {true, false}) {
+      const Tensor y = gelu_affine(h, has_bias ? none : Tensor(), w, has_c ? no_c : Tensor());
+      const auto some = torch::autograd::grad({y}, {h, w}, {g});
+      const auto with = torch::autograd::grad({gelu_affine(h, none, w, no_c)}, {h, w}, {g});
+      EXPECT_TRUE(at::equal(some[0], with[0]) && at::equal(some[1], with[1])) << has_bias << has_c;
+    }
+  }
+}
+
+TEST(MlpTest, AGraphKeepsTheFirstProductAlone) {
+  base::count_memory();
+  const Tensor h = torch::randn({64, 4096}), bias = torch::randn({4096}).requires_grad_();
+  const Tensor w = torch::randn({4096, 4}).requires_grad_();
+  const int64_t before = base::memory_stats().live_bytes;
+  const Tensor y = gelu_affine(h, bias, w);
+  EXPECT_LT(base::memory_stats().live_bytes - before, static_cast<int64_t>(h.nbytes()) / 2);
+  EXPECT_TRUE(y.requires_grad());
+}
+
+TEST(MlpTest, RefusesASecondDerivativeAndShapesThatDoNotFit) {
+  const Tensor h = support::leaf({2, 4}, at::kFloat), w = support::leaf({4, 3}, at::kFloat);
+  const Tensor y = gelu_affine(h, {}, w).square().sum();
+  EXPECT_THROW_WITH(torch::autograd::grad({y}, {h}, {}, true, /*create_graph=*/true),
+                    "gelu_affine: a second derivative is not supported");
+  EXPECT_THROW_WITH(gelu_affine(h, {}, torch::ones({3, 4})), "h is [2, 4] but weight [F,out] is");
+  EXPECT_THROW_WITH(gelu_affine(h, torch::ones({3}), w), "a bias is Float [3]");
+  EXPECT_THROW_WITH(gelu_affine(h, {}, w, torch::ones({4})), "c is [4] but weight [F,out] is");
 }
 
 TEST(LayerNormTest, IsTheFormulaWithAndWithoutBias) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "rev/base/autocast_state.h"
+#include "rev/nn/linear.h"
 #include "support/gradcheck.h"
 #include "support/throws.h"
 
@@ -79,6 +81,46 @@ TEST(NormTest, BFloat16IsNormedInFloat32AndRoundedOnce) {
   RMSNorm rms(kWidth);
   EXPECT_TRUE(at::equal(layer->forward(x), layer->forward(wide).to(at::kBFloat16)));
   EXPECT_TRUE(at::equal(rms->forward(x), rms->forward(wide).to(at::kBFloat16)));
+}
+
+// A product of the norm, and its gradients of x, the norm's parameters and the product's.
+template <class Norm>
+std::vector<Tensor> product_and_gradients(Norm& norm, const Tensor& w, bool as_operand) {
+  torch::manual_seed(8);
+  const Tensor x = (torch::randn({5, kWidth}) * 3 + 1).requires_grad_();
+  const Tensor normed = as_operand ? norm->operand(x) : norm->forward(x);
+  EXPECT_EQ(normed.scalar_type(), as_operand ? at::kBFloat16 : at::kFloat);
+  const Tensor y = affine(normed, w);
+  std::vector<Tensor> inputs = norm->parameters();
+  inputs.push_back(x);
+  inputs.push_back(w);
+  std::vector<Tensor> all = torch::autograd::grad({y.square().sum()}, inputs);
+  all.push_back(y);
+  return all;
+}
+
+TEST(NormTest, AnOperandGivesAProductAndItsGradientsTheSameBits) {
+  torch::manual_seed(7);
+  LayerNorm layer(kWidth);
+  RMSNorm rms(kWidth);
+  const Tensor w = torch::randn({kWidth, 7}).requires_grad_();
+  const base::AutocastGuard autocast({c10::kCPU, true, at::kBFloat16});
+  const auto expect_same = [](const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+    for (size_t i = 0; i < a.size(); ++i) {
+      EXPECT_EQ(a[i].scalar_type(), b[i].scalar_type()) << i;
+      EXPECT_TRUE(at::equal(a[i], b[i])) << i;
+    }
+  };
+  expect_same(product_and_gradients(layer, w, true), product_and_gradients(layer, w, false));
+  expect_same(product_and_gradients(rms, w, true), product_and_gradients(rms, w, false));
+}
+
+TEST(NormTest, AnOperandKeepsItsDtypeWithoutAutocastToBFloat16) {
+  LayerNorm layer(kWidth);
+  const Tensor x = torch::randn({5, kWidth});
+  EXPECT_EQ(layer->operand(x).scalar_type(), at::kFloat);
+  const base::AutocastGuard autocast({c10::kCPU, true, at::kHalf});
+  EXPECT_EQ(layer->operand(x).scalar_type(), at::kFloat);
 }
 
 TEST(NormTest, StridesDoNotMatter) {

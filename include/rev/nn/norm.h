@@ -18,10 +18,17 @@ class LayerNormImpl : public torch::nn::Module {
 
   at::Tensor forward(const at::Tensor& x);
 
+  /// forward(x) for products alone: where autocast is on and would cast it to bfloat16, it is
+  /// written in bfloat16 in the first place. A product of it has the same bits, and so have the
+  /// gradients; what else would read it reads less precise numbers.
+  at::Tensor operand(const at::Tensor& x);
+
   at::Tensor weight;
   at::Tensor bias;  ///< undefined without one
 
  private:
+  at::Tensor norm(const at::Tensor& x, at::ScalarType dtype);
+
   double eps_;
 };
 TORCH_MODULE(LayerNorm);
@@ -34,9 +41,14 @@ class RMSNormImpl : public torch::nn::Module {
 
   at::Tensor forward(const at::Tensor& x);
 
+  /// As LayerNorm's.
+  at::Tensor operand(const at::Tensor& x);
+
   at::Tensor weight;
 
  private:
+  at::Tensor norm(const at::Tensor& x, at::ScalarType dtype);
+
   double eps_;
 };
 TORCH_MODULE(RMSNorm);
