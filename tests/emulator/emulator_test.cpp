@@ -77,9 +77,9 @@ TEST(EmulatorTest, RefusesMuchSharedMemoryThatWasNotAskedFor) {
   config.gridDim = config.blockDim = dim3(1);
   config.dynamicSmemBytes = (48 << 10) + 1;
   const auto nothing = [](const void*) {};
-  EXPECT_THROW(run(config, &config, nothing, nullptr), Error);
+  EXPECT_THROW(run(config, &config, nothing, nullptr, 0), Error);
   config.dynamicSmemBytes = 48 << 10;
-  run(config, &config, nothing, nullptr);
+  run(config, &config, nothing, nullptr, 0);
 }
 
 TEST(EmulatorTest, GoesOnAfterAMistake) {

@@ -25,20 +25,26 @@ void choose_schedule(unsigned schedule);
 /// for.
 void limit_blocks(unsigned most);
 
-/// Runs `thread(argument)` in every thread of the launch; `kernel` tells kernels apart. Launches by
+/// Runs `thread(argument)` in every thread of the launch; `kernel` tells kernels apart. The
+/// argument's bytes are the emulator's, as a GPU's parameters are no global memory. Launches by
 /// several threads of the program wait for each other. Throws Error.
 void run(const cudaLaunchConfig_t& config, const void* kernel, void (*thread)(const void*),
-         const void* argument);
+         const void* argument, std::size_t bytes);
 
 /// In place of cudaLaunchKernelEx: comes back when the kernel is done. Throws Error.
 template <class... P, class... A>
 cudaError_t launch_kernel(const cudaLaunchConfig_t* config, void (*kernel)(P...),
                           A&&... arguments) {
-  const std::tuple<P...> values(std::forward<A>(arguments)...);
-  const auto thread = [&] { std::apply(kernel, values); };
-  run(
-      *config, reinterpret_cast<const void*>(kernel),
-      [](const void* f) { (*static_cast<decltype(&thread)>(f))(); }, &thread);
+  struct Call {
+    void (*kernel)(P...);
+    std::tuple<P...> values;
+  };
+  const Call call{kernel, std::tuple<P...>(std::forward<A>(arguments)...)};
+  const auto thread = [](const void* p) {
+    const Call& own = *static_cast<const Call*>(p);
+    std::apply(own.kernel, own.values);
+  };
+  run(*config, reinterpret_cast<const void*>(kernel), thread, &call, sizeof call);
   return cudaSuccess;
 }
 

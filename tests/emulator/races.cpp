@@ -8,6 +8,7 @@
 #include <string>
 #include <unistd.h>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "emulator/scheduler.h"
@@ -85,6 +86,14 @@ class Shadow {
 Shadow& shadow() {
   static Shadow shadow;
   return shadow;
+}
+
+Traffic traffic;
+
+void count(const void* address, std::size_t bytes, Kind kind) {
+  if (is_shared_memory(address)) return;
+  if (kind != Kind::kWrite) traffic.read += bytes;
+  if (kind != Kind::kRead) traffic.written += bytes;
 }
 
 // While an access is looked at: the linker may choose an instrumented copy of what is used for it.
@@ -180,6 +189,7 @@ void access(const void* address, std::size_t bytes, Kind kind, const void* code)
   const Thread& thread = *here.thread;
   const Access mine{now, clocks[thread.number].passed, static_cast<uint16_t>(thread.number),
                     kind == Kind::kAtomic, code};
+  count(address, bytes, kind);
   const auto* first = static_cast<const char*>(address);
   for (std::size_t i = 0; i < bytes; ++i) {
     touch(shadow().at(reinterpret_cast<uintptr_t>(first + i)), kind, first + i, thread, mine);
@@ -217,6 +227,8 @@ void warp_barrier(unsigned mask) {
 void atomic_access(const void* address, std::size_t bytes, const void* code) {
   access(address, bytes, Kind::kAtomic, code);
 }
+
+Traffic take_traffic() { return std::exchange(traffic, {}); }
 
 }  // namespace rev::emulator::races
 

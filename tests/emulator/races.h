@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace rev::emulator::races {
 
@@ -23,5 +24,15 @@ void warp_barrier(unsigned mask);
 
 /// The thread that runs reads and writes in one step. `code` is an address in the kernel.
 void atomic_access(const void* address, std::size_t bytes, const void* code);
+
+/// Bytes of global memory that kernels read and wrote, each as often as they did; what an atomic
+/// operation touches is both.
+struct Traffic {
+  uint64_t read = 0;
+  uint64_t written = 0;
+};
+
+/// The traffic since the last call.
+Traffic take_traffic();
 
 }  // namespace rev::emulator::races

@@ -89,7 +89,8 @@ class Machine {
     for (unsigned i = 0; i < kMostThreads; ++i) fibers_.emplace_back(stacks_.stack(i), body);
   }
 
-  void run(const cudaLaunchConfig_t& config, void (*kernel)(const void*), const void* argument);
+  void run(const cudaLaunchConfig_t& config, void (*kernel)(const void*), const void* argument,
+           std::size_t bytes);
   void wait(State state, const Site& site);
 
   [[noreturn]] void abandon(const std::string& error);
@@ -115,6 +116,7 @@ class Machine {
   unsigned count_ = 0;  // threads of a block
   void (*kernel_)(const void*) = nullptr;
   const void* argument_ = nullptr;
+  std::size_t argument_bytes_ = 0;
   std::unique_ptr<char[]> dynamic_;
   std::size_t dynamic_bytes_ = 0;
   std::string error_;
@@ -139,7 +141,7 @@ void check_size(const cudaLaunchConfig_t& config) {
 }
 
 void Machine::run(const cudaLaunchConfig_t& config, void (*kernel)(const void*),
-                  const void* argument) {
+                  const void* argument, std::size_t bytes) {
   const dim3 block = config.blockDim;
   dim3 grid = config.gridDim;
   if (most_blocks != 0) grid.x = std::min(grid.x, most_blocks);
@@ -148,6 +150,7 @@ void Machine::run(const cudaLaunchConfig_t& config, void (*kernel)(const void*),
   here.grid_size = grid;
   kernel_ = kernel;
   argument_ = argument;
+  argument_bytes_ = bytes;
   dynamic_bytes_ = config.dynamicSmemBytes;
   dynamic_ = std::make_unique<char[]>(dynamic_bytes_);  // no more: AddressSanitizer sees the end
   error_.clear();
@@ -285,7 +288,8 @@ bool Machine::owns(const void* address) const {
   const auto* p = static_cast<const char*>(address);
   const auto within = [p](const void* begin, const void* end) { return p >= begin && p < end; };
   return stacks_.contains(p) || within(&here, &here + 1) ||
-         within(threads_.data(), threads_.data() + threads_.size());
+         within(threads_.data(), threads_.data() + threads_.size()) ||
+         within(argument_, static_cast<const char*>(argument_) + argument_bytes_);
 }
 
 bool Machine::is_dynamic(const void* address) const {
@@ -299,13 +303,13 @@ void choose_schedule(unsigned schedule) { chosen_schedule = schedule; }
 void limit_blocks(unsigned most) { most_blocks = most; }
 
 void run(const cudaLaunchConfig_t& config, const void* kernel, void (*thread)(const void*),
-         const void* argument) {
+         const void* argument, std::size_t bytes) {
   static std::recursive_mutex one_at_a_time;  // recursive: a launch from within a kernel gets here
   const std::lock_guard lock(one_at_a_time);
   if (here.thread != nullptr) fail("a launch from within a kernel");
   check_size(config);
   check_dynamic_shared(kernel, config.dynamicSmemBytes);
-  machine().run(config, thread, argument);
+  machine().run(config, thread, argument, bytes);
 }
 
 void* dynamic_shared() { return machine().dynamic(); }
