@@ -10,9 +10,8 @@ namespace {
 
 constexpr int kGroup = 4;  // numbers of a counter
 
-// The stream with what lies in device memory read.
+// The stream, with what lies in device memory read.
 __device__ __forceinline__ Philox resolved(Philox from) {
-  if (from.seed_at != nullptr) from.seed = static_cast<uint64_t>(*from.seed_at);
   if (from.offset_at != nullptr) from.offset += static_cast<uint64_t>(*from.offset_at);
   return from;
 }

@@ -9,13 +9,13 @@
 
 namespace rev::cuda {
 
-/// A stream of random numbers (philox_math.h). The pointers are device pointers, read when the
-/// kernel runs, so that a captured graph takes other numbers each time that it is replayed.
+/// A stream of random numbers (philox_math.h).
 struct Philox {
   uint64_t seed = 0;
-  uint64_t offset = 0;                 ///< a multiple of 4
-  const int64_t* seed_at = nullptr;    ///< where not null: read in place of `seed`
-  const int64_t* offset_at = nullptr;  ///< where not null: read and added to `offset`
+  uint64_t offset = 0;  ///< a multiple of 4
+  /// Where not null: read when the kernel runs and added to `offset`, so that a captured graph
+  /// takes other numbers each time that it is replayed.
+  const int64_t* offset_at = nullptr;
 };
 
 /// Element i is kept where the stream's number i is below `threshold`, and multiplied by `scale`.

@@ -93,7 +93,8 @@ struct Stack::Impl {
 
   // Where passes on the device leave what they find out: null where they throw by themselves.
   std::shared_ptr<Verdict> verdict_on(c10::Device device) {
-    if (options.defer_checks && (!verdict || verdict->device() != device)) {
+    if (!options.defer_checks) return nullptr;
+    if (!verdict || verdict->device() != device) {
       verdict = std::make_shared<Verdict>(*scheme, options.state, layers.size(), device);
     }
     return verdict;
@@ -181,6 +182,8 @@ void Stack::set_memory(int64_t layer, Memory memory) {
 }
 
 void Stack::set_sink(Sink sink) { impl_->options.sink = std::move(sink); }
+
+void Stack::set_defer_checks(bool defer) { impl_->options.defer_checks = defer; }
 
 std::vector<Tensor> Stack::layer_parameters(int64_t layer) const {
   std::vector<Tensor> parameters;

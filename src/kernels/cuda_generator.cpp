@@ -14,7 +14,12 @@ Philox draw_on_cuda(c10::Device device) {
   if (!state.captured_) {
     return {static_cast<int64_t>(state.seed_.val), static_cast<int64_t>(state.offset_.val)};
   }
-  return {0, static_cast<int64_t>(state.offset_intragraph_), state.seed_.ptr, state.offset_.ptr};
+  // The offset that lies on the device moves on with each replay. What tells the streams of a graph
+  // apart must come again when a layer is evaluated again, so it is a seed from a generator that
+  // the engine rewinds during capture, too (base::RngState).
+  Philox from = draw_philox(c10::kCPU);
+  from.offset_at = state.offset_.ptr;
+  return from;
 }
 
 }  // namespace rev::kernels

@@ -107,8 +107,8 @@ void check_probability(const char* op, double p) {
 }
 
 void check_numbers(const char* op, c10::Device device, const Philox& from) {
-  TORCH_CHECK(!device.is_cpu() || (from.seed_at == nullptr && from.offset_at == nullptr), op,
-              ": on the CPU seed and offset are values, not pointers to device memory");
+  TORCH_CHECK(!device.is_cpu() || from.offset_at == nullptr, op,
+              ": on the CPU the offset is a value, not a pointer to device memory");
 }
 
 // Never 2^32: with p = 0 nothing is drawn.
@@ -118,8 +118,7 @@ cuda::Kept kept_with(double p) {
 }
 
 cuda::Philox on_device_of(const Philox& from) {
-  return {static_cast<uint64_t>(from.seed), static_cast<uint64_t>(from.offset), from.seed_at,
-          from.offset_at};
+  return {static_cast<uint64_t>(from.seed), static_cast<uint64_t>(from.offset), from.offset_at};
 }
 
 }  // namespace

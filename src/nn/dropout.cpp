@@ -19,18 +19,14 @@ struct Dropout : torch::autograd::Function<Dropout> {
     ctx->saved_data["p"] = p;
     ctx->saved_data["seed"] = from.seed;
     ctx->saved_data["offset"] = from.offset;
-    ctx->saved_data["seed_at"] = reinterpret_cast<int64_t>(from.seed_at);
     ctx->saved_data["offset_at"] = reinterpret_cast<int64_t>(from.offset_at);
     return kernels::philox_dropout(x, p, from);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto number = [&](const char* name) { return ctx->saved_data[name].toInt(); };
-    const auto pointer = [&](const char* name) {
-      return reinterpret_cast<const int64_t*>(number(name));
-    };
-    const kernels::Philox from{number("seed"), number("offset"), pointer("seed_at"),
-                               pointer("offset_at")};
+    const kernels::Philox from{number("seed"), number("offset"),
+                               reinterpret_cast<const int64_t*>(number("offset_at"))};
     return {Dropout::apply(grads[0], ctx->saved_data["p"].toDouble(), from), {}, {}};
   }
 };

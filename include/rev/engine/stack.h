@@ -80,6 +80,9 @@ class Stack {
   /// For the forwards to come; an empty one takes the sink away.
   void set_sink(Sink sink);
 
+  /// `StackOptions::defer_checks` for the forwards to come.
+  void set_defer_checks(bool defer);
+
   /// Parameters of a layer's fields, each tensor once per layer.
   std::vector<at::Tensor> layer_parameters(int64_t layer) const;
 

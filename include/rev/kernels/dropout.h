@@ -13,16 +13,16 @@ struct Philox {
   int64_t seed = 0;
   int64_t offset = 0;  ///< a multiple of 4
 
-  // On CUDA: device pointers that the kernels read when they run, so that a captured graph draws
-  // others each time that it is replayed. Null, or the seed itself, and what to add to `offset`.
-  const int64_t* seed_at = nullptr;
+  /// Null, or on CUDA what is added to the offset: a device pointer that kernels read when they
+  /// run, so that a captured graph draws other numbers each time that it is replayed.
   const int64_t* offset_at = nullptr;
 };
 
 /// A stream that no other call gets, from the device's default generator: on the CPU one draw of 64
-/// bits, the seed; on CUDA the generator's seed and offset, which moves on by 4, also while a graph
-/// is captured. Under the same generator state the same calls get the same streams. Throws
-/// c10::Error for other devices.
+/// bits, the seed; on CUDA the generator's seed and offset, which moves on by 4. While a CUDA graph
+/// is captured the seed is drawn from the CPU's generator, and the offset moves on with each
+/// replay. Under the same generator states the same calls get the same streams. Throws c10::Error
+/// for other devices.
 Philox draw_philox(c10::Device device);
 
 /// y_i = x_i m_i / (1 - p), with m_i = 1 where number i of the stream is below (1 - p) 2^32, else
