@@ -115,7 +115,10 @@ function(rev_emulated_library kernels)
   set(emulated $<TARGET_OBJECTS:rev_kernels_emulated> $<TARGET_OBJECTS:${kernels}> $<TARGET_OBJECTS:rev_emulator>
                $<TARGET_OBJECTS:rev_no_races>)
 
-  add_executable(test_kernels_emulated $<TARGET_OBJECTS:test_kernels> ${emulated})
+  add_executable(test_kernels_emulated $<TARGET_OBJECTS:test_kernels> ${PROJECT_SOURCE_DIR}/tests/emulator/room_tests.cpp
+                                       ${emulated})
+  rev_compile(test_kernels_emulated)
+  target_include_directories(test_kernels_emulated PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   set_target_properties(test_kernels_emulated PROPERTIES LINKER_LANGUAGE CXX)
   target_link_options(test_kernels_emulated PRIVATE ${OpenMP_CXX_FLAGS})
   target_link_libraries(test_kernels_emulated PRIVATE rev_base torch GTest::gtest GTest::gtest_main)

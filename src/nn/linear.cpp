@@ -1,15 +1,15 @@
 #include "rev/nn/linear.h"
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/normal.h>
 #include <ATen/ops/zeros.h>
 #include <optional>
 #include <torch/csrc/autograd/custom_function.h>
+#include <tuple>
 #include <vector>
 
 #include "nn/operand.h"
+#include "rev/kernels/matmul.h"
 
 namespace rev::nn {
 
@@ -25,16 +25,16 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     ctx->save_for_backward({x, weight});
     ctx->saved_data["has_bias"] = bias.has_value();
     if (!need_value) return at::empty({x.size(0), weight.size(1)}, x.options());
-    return bias ? at::addmm(*bias, x, weight) : at::mm(x, weight);
+    return bias ? kernels::matmul_bias(x, weight, *bias) : kernels::matmul(x, weight);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &weight = saved[1], &g = grads[0];
     variable_list out(4);
-    if (ctx->needs_input_grad(0)) out[0] = at::mm(g, weight.t());
-    if (ctx->needs_input_grad(1)) out[1] = at::mm(x.t(), g);
-    if (ctx->saved_data["has_bias"].toBool() && ctx->needs_input_grad(2)) out[2] = g.sum(0);
+    if (ctx->needs_input_grad(0)) out[0] = product(g, weight.t());
+    const bool wants_bias = ctx->saved_data["has_bias"].toBool() && ctx->needs_input_grad(2);
+    std::tie(out[1], out[2]) = affine_gradients(x, g, ctx->needs_input_grad(1), wants_bias);
     return out;
   }
 };

@@ -6,12 +6,12 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/log_softmax.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <algorithm>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "rev/kernels/cross_entropy.h"
+#include "rev/kernels/matmul.h"
 
 namespace rev::nn {
 
@@ -65,15 +65,15 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     for (int64_t begin = 0; begin < x.size(0); begin += chunk) {
       const int64_t n = std::min(chunk, x.size(0) - begin);
       const Tensor xc = x.narrow(0, begin, n).to(dtype);
-      Tensor logits = at::mm(xc, w.t());                       // [n,V]
+      Tensor logits = kernels::matmul(xc, w.t());              // [n,V]
       if (dtype == at::kHalf) logits = logits.to(at::kFloat);  // the kernel takes no float16
       loss.add_(
           row_losses_(logits, targets.narrow(0, begin, n), z_loss, want_x || want_weight).sum());
       if (!want_x && !want_weight) continue;
 
       const Tensor dlogits = logits.to(dtype);
-      if (want_x) grad_x.narrow(0, begin, n).copy_(at::mm(dlogits, w));
-      if (want_weight) grad_w.add_(at::mm(dlogits.t(), xc));
+      if (want_x) grad_x.narrow(0, begin, n).copy_(kernels::matmul(dlogits, w));
+      if (want_weight) grad_w.add_(kernels::matmul(dlogits.t(), xc));
     }
     ctx->save_for_backward({grad_x, grad_w, share});
     return loss.mul_(share);

@@ -2,12 +2,11 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
-#include <ATen/ops/mm.h>
 #include <optional>
 #include <torch/csrc/autograd/custom_function.h>
+#include <tuple>
 #include <vector>
 
 #include "nn/operand.h"
@@ -36,7 +35,7 @@ struct GeluAffine : torch::autograd::Function<GeluAffine> {
     ctx->saved_data["has_c"] = c.has_value();
     if (!need_value) return at::empty({h.size(0), weight.size(1)}, h.options());
     const Tensor value = kernels::bias_gelu(h, bias.value_or(Tensor()));
-    return c ? at::addmm(*c, value, weight) : at::mm(value, weight);
+    return c ? kernels::matmul_bias(value, weight, *c) : kernels::matmul(value, weight);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -54,15 +53,14 @@ struct GeluAffine : torch::autograd::Function<GeluAffine> {
     wants.reuse = true;
     kernels::GeluGradients gradients;
     if (ctx->needs_input_grad(0) || wants_bias) {
-      gradients = kernels::bias_gelu_backward(at::mm(g, weight.t()), h, bias, wants);
+      gradients = kernels::bias_gelu_backward(kernels::matmul(g, weight.t()), h, bias, wants);
     } else if (wants.value) {
       gradients.value = kernels::bias_gelu(h, bias);
     }
     variable_list out(5);
     if (ctx->needs_input_grad(0)) out[0] = gradients.x;
-    if (wants.value) out[1] = at::mm(gradients.value.t(), g);
+    std::tie(out[1], out[3]) = affine_gradients(gradients.value, g, wants.value, wants_c);
     if (wants_bias) out[2] = gradients.bias;
-    if (wants_c) out[3] = g.sum(0);
     return out;
   }
 };
@@ -71,7 +69,8 @@ struct GeluAffine : torch::autograd::Function<GeluAffine> {
 
 Tensor gelu_affine(const Tensor& h, const Tensor& bias, const Tensor& weight, const Tensor& c,
                    bool need_value) {
-  if (!kernels::is_kernel_float(h.scalar_type())) {
+  const Tensor operand = cast_operand(h);
+  if (!kernels::is_kernel_float(operand.scalar_type())) {
     return affine(at::gelu(bias.defined() ? h + bias : h, "tanh"), weight, c, need_value);
   }
   TORCH_CHECK(weight.dim() == 2 && h.dim() >= 1 && h.size(-1) == weight.size(0),
@@ -80,7 +79,7 @@ Tensor gelu_affine(const Tensor& h, const Tensor& bias, const Tensor& weight, co
               c.sizes(), " but weight [F,out] is ", weight.sizes());
   std::vector<int64_t> sizes = h.sizes().vec();
   sizes.back() = weight.size(1);
-  const Tensor rows = cast_operand(h).reshape({-1, weight.size(0)});
+  const Tensor rows = operand.reshape({-1, weight.size(0)});
   return GeluAffine::apply(rows, cast_operand(weight), if_defined(bias),
                            if_defined(cast_operand(c)), need_value)
       .view(sizes);

@@ -1,19 +1,37 @@
-// The rule by which autocast treats the operands of a product. It is applied outside of the
-// Functions, so that the casts are recorded and what a graph keeps is in the dtype that products
-// read.
+// What the Functions around products share.
 #pragma once
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/mm.h>
+#include <utility>
+
+#include "rev/kernels/matmul.h"
 
 namespace rev::nn {
 
-/// t as a product reads it; undefined where t is.
+/// t as autocast has a product read it; undefined where t is. Called outside of the Functions, so
+/// that the casts are recorded and what a graph keeps is in the dtype that products read.
 inline at::Tensor cast_operand(const at::Tensor& t) {
   if (!t.defined()) return t;
   const auto device = t.device().type();
   if (!at::autocast::is_autocast_enabled(device)) return t;
   return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), t, device);
+}
+
+/// a b for gradients: ATen's product where they are to have a graph themselves, which the pinned
+/// one has not.
+inline at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
+  return at::GradMode::is_enabled() ? at::mm(a, b) : kernels::matmul(a, b);
+}
+
+/// The gradients of W and bias, those that are wanted, of y = x W + bias from dy; x [N,in],
+/// dy [N,out].
+inline std::pair<at::Tensor, at::Tensor> affine_gradients(const at::Tensor& x, const at::Tensor& dy,
+                                                          bool weight, bool bias) {
+  if (weight && bias && !at::GradMode::is_enabled()) return kernels::matmul_sum_b(x.t(), dy);
+  return {weight ? product(x.t(), dy) : at::Tensor(), bias ? dy.sum(0) : at::Tensor()};
 }
 
 }  // namespace rev::nn

@@ -64,6 +64,24 @@ TEST(LinearTest, FrozenWeightGetsNoGradient) {
   EXPECT_FALSE(w.grad().defined());
 }
 
+// f(x) = |x W + b|^2 / 2 has the Hessian W W^T in x.
+TEST(LinearTest, HasASecondDerivative) {
+  torch::manual_seed(5);
+  const Tensor x = leaf({3, 4}, at::kFloat), w = leaf({4, 5}, at::kFloat), v = torch::randn({3, 4});
+  const Tensor f = affine(x, w, leaf({5}, at::kFloat)).square().sum() / 2;
+  const Tensor dx = torch::autograd::grad({f}, {x}, {}, true, /*create_graph=*/true)[0];
+  const auto second = torch::autograd::grad({(dx * v).sum()}, {x, w});
+  const Tensor hessian = w.detach().to(at::kDouble).mm(w.detach().t().to(at::kDouble));
+  const Tensor wanted = v.to(at::kDouble).mm(hessian);
+  // Sums of 4 and of 5 products, each term within 9 roundings.
+  const Tensor scale =
+      v.abs()
+          .to(at::kDouble)
+          .mm(w.detach().abs().to(at::kDouble).mm(w.detach().abs().t().to(at::kDouble)));
+  EXPECT_TRUE(((second[0] - wanted).abs() <= 9 * 0x1p-24 * scale).all().item<bool>());
+  EXPECT_TRUE(second[1].abs().sum().item<float>() > 0);
+}
+
 TEST(LinearTest, NamesShapesThatDoNotFit) {
   EXPECT_THROW_WITH(affine(torch::ones({2, 3}), torch::ones({4, 5})), "weight [in,out] is [4, 5]");
   EXPECT_THROW_WITH(affine(torch::ones({2, 4}), torch::ones({4, 5}), torch::ones({4})),
