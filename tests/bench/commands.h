@@ -65,4 +65,18 @@ struct KernelsOptions {
 /// median and spread.
 Table kernels(const KernelsOptions& options);
 
+struct OperatorsOptions {
+  int64_t rows = 2048;     ///< B T
+  int64_t channels = 768;  ///< C
+  int64_t vocab = 8192;    ///< V
+  int64_t rounds = 11;
+  int64_t calls = 3;  ///< that are timed together
+  bool bfloat16 = false;
+  c10::Device device = c10::kCPU;
+};
+
+/// Time of the operators of layers, losses and optimizers, and of the operators of LibTorch that
+/// give the same results, in turn; ratios within a round, their median and spread.
+Table operators(const OperatorsOptions& options);
+
 }  // namespace rev::bench

@@ -3,7 +3,8 @@
 //   rev-bench exact     are states rebuilt bit for bit, on the grid and as float32?
 //   rev-bench memory    peak bytes of forward and backward against depth
 //   rev-bench step      time of a training step: ratios between policies and states
-//   rev-bench kernels   bytes a second of the operators, against a plain copy
+//   rev-bench kernels   bytes a second of states' operators, against a plain copy
+//   rev-bench operators time of the other operators, against LibTorch's
 #include <torch/torch.h>
 
 #include "bench/commands.h"
@@ -107,7 +108,7 @@ int step(int argc, char** argv) {
 
 int measure_kernels(int argc, char** argv) {
   bench::KernelsOptions o;
-  CLI::App app("Bytes a second of the operators, against a plain copy.", "rev-bench kernels");
+  CLI::App app("Bytes a second of states' operators, against a plain copy.", "rev-bench kernels");
   const AddTo add{app};
   add("rows", o.rows, whole(1), "rows, B T");
   add("channels", o.channels, whole(1), "C");
@@ -119,18 +120,39 @@ int measure_kernels(int argc, char** argv) {
   });
 }
 
+int measure_operators(int argc, char** argv) {
+  bench::OperatorsOptions o;
+  CLI::App app("Time of the operators of layers, losses and optimizers, against LibTorch's.",
+               "rev-bench operators");
+  const AddTo add{app};
+  add("rows", o.rows, whole(1), "rows, B T");
+  add("channels", o.channels, whole(1), "C");
+  add("vocab", o.vocab, whole(1), "V");
+  add("rounds", o.rounds, whole(1), "rounds that are counted");
+  add("bfloat16", o.bfloat16, text(""), "activations and logits in bfloat16");
+  const DeviceOption device(add);
+  return run_table(app, argc, argv, [&] {
+    o.device = device.device();
+    return bench::operators(o);
+  });
+}
+
 const char kUsage[] =
     "rev-bench exact [OPTIONS]   are states rebuilt bit for bit, on the grid and as float32?\n"
     "rev-bench memory [OPTIONS]  peak bytes of forward and backward against depth\n"
     "rev-bench step [OPTIONS]    time of a training step: ratios between policies and states\n"
-    "rev-bench kernels [OPTIONS] bytes a second of the operators, against a plain copy\n"
+    "rev-bench kernels [OPTIONS] bytes a second of states' operators, against a plain copy\n"
+    "rev-bench operators [OPTIONS]  time of the other operators, against LibTorch's\n"
     "Each tells its options with --help.\n";
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return run_program(
-      "rev-bench",
-      {{"exact", exact}, {"memory", memory}, {"step", step}, {"kernels", measure_kernels}}, kUsage,
-      argc, argv);
+  return run_program("rev-bench",
+                     {{"exact", exact},
+                      {"memory", memory},
+                      {"step", step},
+                      {"kernels", measure_kernels},
+                      {"operators", measure_operators}},
+                     kUsage, argc, argv);
 }
