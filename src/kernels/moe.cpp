@@ -5,7 +5,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -362,8 +361,7 @@ Tensor dispatch(const Tensor& x, const Routing& routing) {
     };
     if (on_device("dispatch", source, launch)) return;
     for_rows(size.tokens * size.chosen, size.width, [&](int64_t row) {
-      std::memcpy(to + row * size.width, from + order[row] / size.chosen * size.width,
-                  sizeof(F) * static_cast<std::size_t>(size.width));
+      std::copy_n(from + order[row] / size.chosen * size.width, size.width, to + row * size.width);
     });
   });
   return y;

@@ -16,6 +16,12 @@ class LearningTest : public RevGpt2Test {
     for (size_t i = 1; i < found.size(); ++i) numbers.push_back(std::stod(found[i]));
     return numbers;
   }
+
+  // {of the validation data, of its bigrams}, nats a token.
+  static std::vector<double> final_losses(const std::string& text) {
+    return numbers(text, R"(validation loss ([0-9.]+) nats a token )"
+                         R"(\(unigram entropy [0-9.]+, bigram ([0-9.]+)\))");
+  }
 };
 
 // One sentence again and again: many of its letters may be followed by several, as "a" by "i", "s"
@@ -32,11 +38,22 @@ TEST_F(LearningTest, AMidpointModelLearnsMoreThanPairsOfBytesTell) {
                        "--channels", "32", "--seq", "32", "--batch", "8", "--steps", "200",
                        "--warmup", "20", "--eval-batches", "4"}));
   ASSERT_EQ(result.code, 0) << result.output;
-  const auto losses = numbers(
-      result.output,
-      R"(validation loss ([0-9.]+) nats a token \(unigram entropy [0-9.]+, bigram ([0-9.]+)\))");
-  ASSERT_EQ(losses.size(), 2u);
-  EXPECT_LT(losses[0], losses[1]);  // 0.1 to 0.25 by the seed, against 0.88
+  const auto losses = final_losses(result.output);
+  EXPECT_LT(losses.at(0), losses.at(1));  // 0.1 to 0.25 by the seed, against 0.88
+}
+
+// README's first command: no option but the folder, then a sample.
+TEST_F(LearningTest, TheDefaultRunLearnsMoreThanPairsOfBytesTell) {
+#if !defined(NDEBUG) || defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "minutes in a build that is not for speed";
+#endif
+  const Result trained = run({"train", "--out", path("run").string()});
+  ASSERT_EQ(trained.code, 0) << trained.output;
+  const auto losses = final_losses(trained.output);
+  EXPECT_LT(losses.at(0), losses.at(1));  // 1.9 against 2.8
+  const Result sampled = run({"sample", "--model", path("run").string()});
+  EXPECT_EQ(sampled.code, 0) << sampled.output;
+  EXPECT_GT(sampled.output.size(), 100u);
 }
 
 TEST_F(LearningTest, WarnsOfLayersThatMayAmplifyWithTheirNumbers) {
