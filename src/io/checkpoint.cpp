@@ -30,6 +30,7 @@ namespace fs = std::filesystem;
 constexpr int kFormat = 1;
 constexpr std::string_view kPrefix = "step-";
 constexpr std::string_view kUnfinished = ".tmp";  // ends the name of a folder that is no checkpoint
+constexpr std::string_view kFormer = ".former.tmp";  // of one that is being replaced
 constexpr std::string_view kDamaged = ".damaged";
 constexpr std::string_view kTensorSuffix = ".safetensors";
 constexpr const char* kStateFile = "state.json";
@@ -49,12 +50,25 @@ std::int64_t step_of(const fs::path& folder) {
   return step >= 0 && name == folder_name(step) ? step : -1;
 }
 
+/// What is in a run's folder of checkpoints; nothing where there is no such folder.
+std::vector<fs::path> list_folder(const fs::path& folder) {
+  std::vector<fs::path> entries;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
+       entry.increment(error)) {
+    entries.push_back(entry->path());
+  }
+  TORCH_CHECK(!error || error == std::errc::no_such_file_or_directory, folder.string(),
+              ": cannot be read: ", error.message());
+  return entries;
+}
+
 /// The checkpoint folders of a run, highest step first.
 std::vector<fs::path> list_checkpoints(const fs::path& run) {
   std::vector<fs::path> folders;
-  std::error_code missing;
-  for (const auto& entry : fs::directory_iterator(checkpoints_of(run), missing)) {
-    if (entry.is_directory() && step_of(entry.path()) >= 0) folders.push_back(entry.path());
+  std::error_code ignored;
+  for (const fs::path& entry : list_folder(checkpoints_of(run))) {
+    if (step_of(entry) >= 0 && fs::is_directory(entry, ignored)) folders.push_back(entry);
   }
   std::sort(folders.begin(), folders.end(),
             [](const fs::path& a, const fs::path& b) { return step_of(a) > step_of(b); });
@@ -67,13 +81,22 @@ void rename_folder(const fs::path& from, const fs::path& to) {
   TORCH_CHECK(!error, to.string(), ": cannot be put in place: ", error.message());
 }
 
-void remove_unfinished(const fs::path& checkpoints) {
-  std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(checkpoints)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(kPrefix) && name.ends_with(kUnfinished)) found.push_back(entry.path());
+/// Gives its name back to a checkpoint that was being replaced when the process was killed.
+void restore_former(const fs::path& checkpoints) {
+  for (const fs::path& former : list_folder(checkpoints)) {
+    const std::string name = former.filename().string();
+    if (!name.ends_with(kFormer)) continue;
+    const fs::path final = checkpoints / name.substr(0, name.size() - kFormer.size());
+    std::error_code ignored;
+    if (step_of(final) >= 0 && !fs::exists(final, ignored)) rename_folder(former, final);
   }
-  for (const fs::path& folder : found) base::remove_folder(folder);
+}
+
+void remove_unfinished(const fs::path& checkpoints) {
+  for (const fs::path& folder : list_folder(checkpoints)) {
+    const std::string name = folder.filename().string();
+    if (name.starts_with(kPrefix) && name.ends_with(kUnfinished)) base::remove_folder(folder);
+  }
 }
 
 /// Gives the folder `made` the name `final`. A folder that has that name is then called `made`, in
@@ -83,10 +106,15 @@ void publish_folder(const fs::path& made, const fs::path& final) {
   if (::renameat2(AT_FDCWD, made.c_str(), AT_FDCWD, final.c_str(), RENAME_EXCHANGE) == 0) return;
   TORCH_CHECK(errno == EINVAL || errno == ENOSYS, final.string(),
               ": cannot be replaced: ", std::strerror(errno));
-  // A file system that cannot exchange names.
-  const fs::path former = final.string() + ".former" + std::string(kUnfinished);
+  // A file system that cannot exchange names; see restore_former.
+  const fs::path former = final.string() + std::string(kFormer);
   rename_folder(final, former);
+  auto put_back = c10::make_scope_exit([&] {
+    std::error_code ignored;
+    fs::rename(former, final, ignored);
+  });
   rename_folder(made, final);
+  put_back.release();
   rename_folder(former, made);
 }
 
@@ -152,6 +180,7 @@ fs::path save_checkpoint(const fs::path& run, const Checkpoint& checkpoint) {
   const fs::path final = checkpoints / folder_name(checkpoint.step);
   const fs::path made = final.string() + std::string(kUnfinished);
   create_folders(checkpoints);
+  restore_former(checkpoints);
   remove_unfinished(checkpoints);
   create_folders(made);
   const auto clean = c10::make_scope_exit([&made] {
@@ -196,6 +225,7 @@ Checkpoint load_checkpoint(const fs::path& folder) {
 }
 
 FoundCheckpoint find_latest_checkpoint(const fs::path& run) {
+  restore_former(checkpoints_of(run));
   FoundCheckpoint found;
   for (const fs::path& folder : list_checkpoints(run)) {
     try {

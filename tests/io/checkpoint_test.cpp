@@ -78,6 +78,23 @@ TEST(CheckpointTest, NothingIsFoundWhereNothingIs) {
   EXPECT_TRUE(find_latest_checkpoint(run / "none").refused.empty());
 }
 
+TEST(CheckpointTest, WhatCannotBeReadIsNotTakenForNothing) {
+  TempFolder run;
+  write_bytes(run / "checkpoints", "a file");
+  EXPECT_THROW_WITH(find_latest_checkpoint(run.path()),
+                    "checkpoints: cannot be read: Not a directory");
+  EXPECT_THROW_WITH(prune_checkpoints(run.path(), 1), "cannot be read: Not a directory");
+
+  TempFolder locked;
+  fs::permissions(locked.path(), fs::perms(0755));
+  save_checkpoint(locked.path(), make_checkpoint(1));
+  fs::permissions(locked / "checkpoints", fs::perms::none);
+  const support::OrdinaryUser user;
+  if (!user.became()) GTEST_SKIP() << "cannot act as an ordinary user";
+  EXPECT_THROW_WITH(find_latest_checkpoint(locked.path()),
+                    "checkpoints: cannot be read: Permission denied");
+}
+
 TEST(CheckpointTest, LatestIsTheHighestNumberNotTheLastName) {
   TempFolder run;
   for (const int64_t step : {10, 9, 100, 0}) save_checkpoint(run.path(), make_checkpoint(step));
@@ -172,10 +189,26 @@ TEST(CheckpointTest, SavingAStepAgainReplacesIt) {
 TEST(CheckpointTest, NextSaveRemovesWhatWasLeftUnfinished) {
   TempFolder run;
   write_bytes(run / "checkpoints/step-6.tmp/model.safetensors", "half");
-  write_bytes(run / "checkpoints/step-2.former.tmp/state.json", "half");
+  write_bytes(run / "checkpoints/step-2.former.tmp/state.json", "whole, and replaced");
+  save_checkpoint(run.path(), make_checkpoint(2));
   write_bytes(run / "checkpoints/notes.tmp", "not ours");
   save_checkpoint(run.path(), make_checkpoint(6));
-  EXPECT_EQ(names_in(run / "checkpoints"), (std::set<std::string>{"notes.tmp", "step-6"}));
+  EXPECT_EQ(names_in(run / "checkpoints"),
+            (std::set<std::string>{"notes.tmp", "step-2", "step-6"}));
+}
+
+// Where names cannot be exchanged, a process that is killed while it replaces a checkpoint leaves
+// it under another name.
+TEST(CheckpointTest, ACheckpointThatWasBeingReplacedGetsItsNameBack) {
+  for (const bool saves : {false, true}) {
+    TempFolder run;
+    const fs::path folder = save_checkpoint(run.path(), make_checkpoint(5));
+    fs::rename(folder, folder.string() + ".former.tmp");
+    if (saves) save_checkpoint(run.path(), make_checkpoint(4));
+    const FoundCheckpoint found = find_latest_checkpoint(run.path());
+    ASSERT_EQ(found.folder, folder);
+    expect_equal(load_checkpoint(folder), make_checkpoint(5));
+  }
 }
 
 TEST(CheckpointTest, PruneKeepsTheHighestSteps) {

@@ -49,7 +49,9 @@ struct FoundCheckpoint {
 };
 
 /// The checkpoint of the highest step in `run/checkpoints` that verifies: every byte is read and
-/// compared with the manifest. No such folder: nothing found.
+/// compared with the manifest. No such folder: nothing found. Where names cannot be exchanged (on
+/// some network file systems), one that a killed process was replacing has another name, and gets
+/// its own back. Throws c10::Error where the folder cannot be read.
 FoundCheckpoint find_latest_checkpoint(const std::filesystem::path& run);
 
 /// Renames a checkpoint folder to step-N.damaged (step-N.damaged-2 and so on where that is taken)
@@ -58,7 +60,7 @@ FoundCheckpoint find_latest_checkpoint(const std::filesystem::path& run);
 std::filesystem::path set_aside_checkpoint(const std::filesystem::path& folder);
 
 /// Removes all but the `keep` checkpoints of the highest steps; keep >= 1. What is damaged counts,
-/// too: set it aside first.
+/// too: set it aside first. Throws c10::Error where it cannot.
 void prune_checkpoints(const std::filesystem::path& run, std::int64_t keep);
 
 }  // namespace rev::io
