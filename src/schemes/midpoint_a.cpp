@@ -21,6 +21,13 @@ MidpointA::MidpointA(const std::vector<double>& a, double h, Start start)
   for (const double weight : a) a_.push_back(nearest_ratio(weight));
 }
 
+double MidpointA::a(int64_t l) const {
+  TORCH_CHECK(l >= 0 && l < static_cast<int64_t>(a_.size()),
+              "midpoint-a: expected a layer from 0 to ", static_cast<int64_t>(a_.size()) - 1,
+              ", got ", l);
+  return a_[l].value();
+}
+
 std::vector<double> MidpointA::draw(int64_t n, uint64_t seed) {
   std::mt19937_64 generator(seed);
   std::vector<double> a(n);

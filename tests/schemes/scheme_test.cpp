@@ -6,6 +6,7 @@
 
 #include "rev/base/error.h"
 #include "rev/kernels/grid.h"
+#include "rev/kernels/reconstruction.h"
 #include "rev/schemes/hamiltonian.h"
 #include "rev/schemes/leapfrog.h"
 #include "rev/schemes/midpoint.h"
@@ -43,6 +44,10 @@ const std::vector<Case> kInvertible = {
     {"HamiltonianA", [](int64_t) { return std::make_shared<Hamiltonian>(-1.3); }},
     {"RevFFN", [](int64_t) { return std::make_shared<RevFFN>(); }},
 };
+
+int64_t rows_differing(const Tensor& a, const Tensor& b) {
+  return kernels::read_row_record(kernels::compare_rows(a, b)).differing;
+}
 
 class InvertibleTest : public ::testing::TestWithParam<Case> {
  protected:
@@ -103,31 +108,40 @@ TEST_P(InvertibleTest, UndoRebuildsEveryStateInEveryBitOnTheGrid) {
 }
 
 TEST_P(InvertibleTest, EveryRebuiltStreamIsProvedBySums) {
-  // A field that gives other values on the way back must show in the sums of a layer.
+  // Field k gives other values on the way back: every row of the stream that it moves must show it.
   const auto scheme = GetParam().make(kLayers);
   const StateOptions grid = scheme->plan(kLayers, {});
-  auto w = weights(at::kFloat);
-  State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
-  std::vector<Witness> witnesses(kLayers);
-  for (int64_t l = 0; l < kLayers; ++l) {
-    witnesses[l].wanted = true;
-    scheme->step(l, s, fields(w, l), witnesses[l]);
-  }
-  for (Tensor& weight : w) weight = weight + 1e-3;
-  Witness rebuilt;
-  try {
-    scheme->undo(kLayers - 1, s, fields(w, kLayers - 1), witnesses.back(), rebuilt);
-  } catch (const base::NotInvertible& error) {  // RevFFN needs the sums itself
-    EXPECT_GT(error.rows(), 0);
-    return;
-  }
-  int64_t differing = 0;
-  for (const auto sums : {&Witness::sums_q, &Witness::sums_p}) {
-    if ((rebuilt.*sums).defined()) {
-      differing += kernels::count_differing(rebuilt.*sums, witnesses.back().*sums);
+  const auto w = weights(at::kFloat);
+  const State x = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
+  for (const int64_t l : {int64_t{0}, kLayers - 1}) {
+    for (int64_t k = 0; k < scheme->fields_per_layer(); ++k) {
+      State s = x;
+      std::vector<Witness> left(kLayers);
+      for (int64_t i = 0; i <= l; ++i) {
+        left[i].wanted = true;
+        scheme->step(i, s, fields(w, i), left[i]);
+      }
+      const TestFields same = fields(w, l);
+      const auto moved = [&](int64_t of) {
+        return [&same, of, k](at::TensorList in) {
+          return of == k ? same(of, in) + 1e-3 : same(of, in);
+        };
+      };
+      Witness rebuilt;
+      try {
+        scheme->undo(l, s, TestFields({moved(0), moved(1)}), left[l], rebuilt);
+      } catch (const base::NotInvertible& error) {  // RevFFN reads the sums of X1 itself
+        EXPECT_EQ(scheme->name(), "revffn");
+        EXPECT_EQ(k, 0);
+        EXPECT_EQ(error.rows(), 6);
+        continue;
+      }
+      const bool moves_p = scheme->fields_per_layer() == 2 ? k == 1 : !left[l].sums_q.defined();
+      const auto sums = moves_p ? &Witness::sums_p : &Witness::sums_q;
+      ASSERT_TRUE((left[l].*sums).defined() && (rebuilt.*sums).defined()) << l << " " << k;
+      EXPECT_EQ(rows_differing(left[l].*sums, rebuilt.*sums), 6) << l << " " << k;
     }
   }
-  EXPECT_GT(differing, 0);
 }
 
 TEST_P(InvertibleTest, AdjointIsTheTransposeOfStep) {
@@ -183,15 +197,30 @@ TEST_P(InvertibleTest, AdjointIsTheTransposeOfStep) {
 TEST_P(InvertibleTest, SaturationNamesTheStream) {
   const auto scheme = GetParam().make(kLayers);
   const StateOptions grid = scheme->plan(kLayers, {});
-  State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
-  Witness w;
-  w.saturated = torch::zeros({2}, at::kInt);
+  const auto in_q = torch::tensor({1, 0}, at::kInt), in_p = torch::tensor({0, 1}, at::kInt);
   const auto huge = [](at::TensorList x) { return torch::full_like(x[0], 1e9); };
-  scheme->step(0, s, TestFields({huge, huge}), w);
-  EXPECT_GT(w.saturated.sum().item<int64_t>(), 0);
-  Tensor flags = torch::zeros({2}, at::kInt);
-  scheme->begin(torch::full({2, 3, kChannels}, 40000.0), grid, flags);
-  EXPECT_GT(flags.sum().item<int64_t>(), 0);
+  const auto none = [](at::TensorList x) { return torch::zeros_like(x[0]); };
+  const int64_t n_fields = scheme->fields_per_layer();
+  for (int64_t k = 0; k < n_fields; ++k) {
+    for (const int64_t l : {0, 1}) {
+      State s = scheme->begin(torch::randn({2, 3, kChannels}), grid, {});
+      Witness calm, w;
+      if (l == 1) scheme->step(0, s, TestFields({none, none}), calm);
+      w.saturated = torch::zeros({2}, at::kInt);
+      const TestFields f = k == 0 ? TestFields({huge, none}) : TestFields({none, huge});
+      scheme->step(l, s, f, w);
+      // Of two fields the first moves q; a two-step scheme's newest point is p.
+      EXPECT_TRUE(at::equal(w.saturated, n_fields == 2 && k == 0 ? in_q : in_p)) << w.saturated;
+    }
+  }
+  // RevFFN's X1 and X2 are halves of the channels.
+  for (const int64_t half : {0, 1}) {
+    Tensor x = torch::zeros({2, 3, kChannels});
+    x.narrow(-1, half * kChannels / 2, kChannels / 2).fill_(40000);
+    Tensor flags = torch::zeros({2}, at::kInt);
+    scheme->begin(x, grid, flags);
+    EXPECT_TRUE(at::equal(flags, scheme->name() == "revffn" && half == 0 ? in_q : in_p)) << flags;
+  }
 }
 
 TEST_P(InvertibleTest, EvaluateCallsTheFieldsWhereStepDoes) {
@@ -345,6 +374,9 @@ TEST(MidpointATest, RefusesWeightsWithoutInverse) {
   EXPECT_THROW_WITH(MidpointA({1.0, -65536}), "must be above 1/512 and below 65536");
   MidpointA two({1.0, 0.5});
   EXPECT_THROW_WITH(two.plan(3, {}), "3 layers need as many weights a, got 2");
+  EXPECT_EQ(two.a(1), 0.5);
+  EXPECT_THROW_WITH(two.a(2), "midpoint-a: expected a layer from 0 to 1, got 2");
+  EXPECT_THROW_WITH(two.a(-1), "midpoint-a: expected a layer from 0 to 1, got -1");
 }
 
 TEST(MidpointATest, DigitsAreAsWideAsTheDepthNeeds) {

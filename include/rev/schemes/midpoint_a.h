@@ -33,8 +33,8 @@ class MidpointA final : public TwoStep {
   State begin(const at::Tensor& x, const StateOptions& options,
               const at::Tensor& saturated) const override;
 
-  /// The weight of layer l, a fraction of 2^8.
-  double a(int64_t l) const { return a_[l].value(); }
+  /// The weight of layer l, a fraction of 2^8. Throws c10::Error where there is no such layer.
+  double a(int64_t l) const;
 
  protected:
   Coefficients coefficients(int64_t l) const override { return {a(l), 1.0 - a(l), h()}; }
