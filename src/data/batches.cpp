@@ -9,15 +9,16 @@
 namespace rev::data {
 namespace {
 
-Batch read_windows(const TokenSource& tokens, const std::vector<std::int64_t>& begins,
-                   std::int64_t T) {
-  const auto B = static_cast<std::int64_t>(begins.size());
+// The windows of T + 1 tokens at begin_of(0), .., begin_of(B - 1).
+template <class BeginOf>
+Batch read_windows(const TokenSource& tokens, std::int64_t B, std::int64_t T,
+                   const BeginOf& begin_of) {
   Batch batch{at::empty({B, T}, at::kLong), at::empty({B, T}, at::kLong)};
   auto* inputs = batch.inputs.mutable_data_ptr<std::int64_t>();
   auto* targets = batch.targets.mutable_data_ptr<std::int64_t>();
   std::vector<std::int64_t> window(static_cast<std::size_t>(T) + 1);
-  for (const std::int64_t begin : begins) {
-    tokens.read(begin, T + 1, window.data());
+  for (std::int64_t b = 0; b < B; ++b) {
+    tokens.read(begin_of(b), T + 1, window.data());
     inputs = std::copy(window.begin(), window.end() - 1, inputs);
     targets = std::copy(window.begin() + 1, window.end(), targets);
   }
@@ -45,13 +46,10 @@ std::int64_t draw(std::uint64_t seed, std::uint64_t step, std::uint64_t row, std
 Batch random_batch(const TokenSource& tokens, std::int64_t B, std::int64_t T,
                    const BatchPosition& position) {
   check_sizes(tokens, B, T);
-  std::vector<std::int64_t> begins;
-  for (std::int64_t b = 0; b < B; ++b) {
-    begins.push_back(draw(position.seed, static_cast<std::uint64_t>(position.step),
-                          static_cast<std::uint64_t>(position.micro_step * B + b),
-                          tokens.size() - T));
-  }
-  return read_windows(tokens, begins, T);
+  return read_windows(tokens, B, T, [&](std::int64_t b) {
+    return draw(position.seed, static_cast<std::uint64_t>(position.step),
+                static_cast<std::uint64_t>(position.micro_step * B + b), tokens.size() - T);
+  });
 }
 
 std::int64_t count_windows(const TokenSource& tokens, std::int64_t T) {
@@ -65,9 +63,8 @@ Batch sequential_batch(const TokenSource& tokens, std::int64_t first, std::int64
   const std::int64_t n_windows = count_windows(tokens, T);
   TORCH_CHECK(first >= 0 && first < n_windows, "sequential_batch: window ", first,
               " asked for, there are ", n_windows);
-  std::vector<std::int64_t> begins;
-  for (std::int64_t w = first; w < std::min(first + B, n_windows); ++w) begins.push_back(w * T);
-  return read_windows(tokens, begins, T);
+  return read_windows(tokens, std::min(B, n_windows - first), T,
+                      [&](std::int64_t b) { return (first + b) * T; });
 }
 
 }  // namespace rev::data

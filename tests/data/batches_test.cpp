@@ -111,6 +111,8 @@ TEST(BatchesTest, RefusesTooFewTokens) {
   EXPECT_THROW_WITH(sequential_batch(tokens, 0, 1, 10), "need at least 11 tokens");
   EXPECT_THROW_WITH(sequential_batch(tokens, 3, 1, 3), "window 3 asked for, there are 3");
   EXPECT_THROW_WITH(random_batch(tokens, 0, 5, {}), "expected B > 0 and T > 0");
+  EXPECT_THROW_WITH(random_batch(tokens, int64_t{1} << 50, 5, {}), "memory");
+  EXPECT_EQ(sequential_batch(tokens, 1, INT64_MAX, 3).inputs.size(0), 2);
   EXPECT_EQ(count_windows(tokens, 10), 0);
   EXPECT_THROW_WITH(count_windows(tokens, 0), "expected T > 0");
 }
