@@ -164,6 +164,36 @@ std::vector<std::string> verify(const fs::path& folder) {
   }
 }
 
+/// What a folder that was verified holds.
+Checkpoint read(const fs::path& folder, const std::vector<std::string>& names) {
+  Checkpoint checkpoint;
+  checkpoint.step = step_of(folder);
+  for (const std::string& name : names) {
+    if (!name.ends_with(kTensorSuffix)) continue;
+    checkpoint.groups.emplace(name.substr(0, name.size() - kTensorSuffix.size()),
+                              load_safetensors(folder / name));
+  }
+  checkpoint.state = read_file(folder / kStateFile);
+  return checkpoint;
+}
+
+/// use(folder, names of its files) for the newest checkpoint that verifies.
+template <class Use>
+FoundCheckpoint search(const fs::path& run, const Use& use) {
+  restore_former(checkpoints_of(run));
+  FoundCheckpoint found;
+  for (const fs::path& folder : list_checkpoints(run)) {
+    try {
+      use(folder, verify(folder));
+      found.folder = folder;
+      break;
+    } catch (const c10::Error& error) {
+      found.refused.push_back({folder, error.what_without_backtrace()});
+    }
+  }
+  return found;
+}
+
 void check_group_name(const std::string& name) {
   const auto fits = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-'; };
   TORCH_CHECK(!name.empty() && std::all_of(name.begin(), name.end(), fits),
@@ -211,32 +241,21 @@ fs::path save_checkpoint(const fs::path& run, const Checkpoint& checkpoint) {
 }
 
 Checkpoint load_checkpoint(const fs::path& folder) {
-  Checkpoint checkpoint;
-  checkpoint.step = step_of(folder);
-  TORCH_CHECK(checkpoint.step >= 0, "load_checkpoint: expected a folder named step-N, got ",
+  TORCH_CHECK(step_of(folder) >= 0, "load_checkpoint: expected a folder named step-N, got ",
               folder.string());
-  for (const std::string& name : verify(folder)) {
-    if (!name.ends_with(kTensorSuffix)) continue;
-    checkpoint.groups.emplace(name.substr(0, name.size() - kTensorSuffix.size()),
-                              load_safetensors(folder / name));
-  }
-  checkpoint.state = read_file(folder / kStateFile);
-  return checkpoint;
+  return read(folder, verify(folder));
 }
 
 FoundCheckpoint find_latest_checkpoint(const fs::path& run) {
-  restore_former(checkpoints_of(run));
-  FoundCheckpoint found;
-  for (const fs::path& folder : list_checkpoints(run)) {
-    try {
-      verify(folder);
-      found.folder = folder;
-      break;
-    } catch (const c10::Error& error) {
-      found.refused.push_back({folder, error.what_without_backtrace()});
-    }
-  }
-  return found;
+  return search(run, [](const fs::path&, const std::vector<std::string>&) {});
+}
+
+LoadedCheckpoint load_latest_checkpoint(const fs::path& run) {
+  LoadedCheckpoint loaded;
+  loaded.found = search(run, [&](const fs::path& folder, const std::vector<std::string>& names) {
+    loaded.checkpoint = read(folder, names);
+  });
+  return loaded;
 }
 
 fs::path set_aside_checkpoint(const fs::path& folder) {

@@ -116,6 +116,17 @@ TEST(CheckpointTest, PassesOverWhatIsNoCheckpoint) {
   EXPECT_TRUE(found.refused.empty());
 }
 
+TEST(CheckpointTest, TheLatestIsLoadedAsItIsFound) {
+  TempFolder run;
+  EXPECT_TRUE(load_latest_checkpoint(run.path()).found.folder.empty());
+  for (const int64_t step : {3, 4}) save_checkpoint(run.path(), make_checkpoint(step));
+  write_bytes(run / "checkpoints/step-4/state.json", "other");
+  const LoadedCheckpoint loaded = load_latest_checkpoint(run.path());
+  EXPECT_EQ(loaded.found.folder, run / "checkpoints/step-3");
+  EXPECT_EQ(loaded.found.refused.size(), 1u);
+  expect_equal(loaded.checkpoint, make_checkpoint(3));
+}
+
 TEST(CheckpointTest, EveryFlippedBitIsFoundAndTheOneBeforeIsUsed) {
   TempFolder run;
   save_checkpoint(run.path(), make_checkpoint(4));

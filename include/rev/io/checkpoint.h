@@ -54,6 +54,13 @@ struct FoundCheckpoint {
 /// its own back. Throws c10::Error where the folder cannot be read.
 FoundCheckpoint find_latest_checkpoint(const std::filesystem::path& run);
 
+/// The same search, and what it found as `load_checkpoint` gives it; each file is read once.
+struct LoadedCheckpoint {
+  FoundCheckpoint found;
+  Checkpoint checkpoint;  ///< of found.folder; empty where there is none
+};
+LoadedCheckpoint load_latest_checkpoint(const std::filesystem::path& run);
+
 /// Renames a checkpoint folder to step-N.damaged (step-N.damaged-2 and so on where that is taken)
 /// and returns the new path. Under that name it is no checkpoint: nothing finds or removes it.
 /// Throws c10::Error where it cannot be renamed.
