@@ -88,6 +88,7 @@ void Verdict::check_rows(int64_t lowest, int64_t highest, Report& report) {
 void Verdict::forget() {
   saturated_.zero_();
   rows_.copy_(kernels::new_row_records(2 * n_layers_, device()));
+  std::fill(contraction_.begin(), contraction_.end(), 0.0);
 }
 
 Tensor Verdict::flaw() const {

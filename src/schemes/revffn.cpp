@@ -173,7 +173,8 @@ void RevFFN::undo(int64_t l, State& s, const Fields& f, const Witness& left,
 
   const bool provable = left.low_bits.defined();
   if (provable && rows_differing(left.sums_p, rebuilt.sums_p) != 0) {
-    return;  // g gave other bits: the caller finds it in the sums
+    f(0, {value(s, s.q), value(s, s.p)});  // the caller's gradient is of both fields
+    return;                                // g gave other bits: the caller finds it in the sums
   }
 
   const Tensor x2 = value(s, s.p);

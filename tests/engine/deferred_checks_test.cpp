@@ -58,6 +58,58 @@ TEST(DeferredChecksTest, RowsThatDifferAreAFlawUntilTheyAreChecked) {
   EXPECT_GT(stack.take_report().rows_differing, 0);
 }
 
+// RevFFN, whose field g of layer 1 gives another value each time while `counts`.
+struct CountingRevFFN {
+  std::shared_ptr<bool> counts = std::make_shared<bool>(true);
+  Stack stack;
+
+  CountingRevFFN() : stack(make()) {}
+
+  Stack make() const {
+    const Tensor w = torch::full({1}, 0.1).requires_grad_();
+    std::vector<std::vector<FieldPtr>> layers;
+    for (int64_t l = 0; l < 3; ++l) {
+      const Tensor calls = torch::zeros({});
+      layers.push_back(
+          {cross_field([w](const Tensor& a, const Tensor& b) { return w * (a + b); }, {w}),
+           field(
+               [=, counts = counts](const Tensor& x) {
+                 if (l == 1 && *counts) calls.add_(1);
+                 return x * w + 0.01 * calls.item<float>();
+               },
+               {w})});
+    }
+    StackOptions options;
+    options.defer_checks = true;
+    return Stack(std::make_shared<schemes::RevFFN>(), layers, options);
+  }
+};
+
+TEST(DeferredChecksTest, RevFFNNamesTheLayerWhoseSecondFieldDiffers) {
+  CountingRevFFN s;
+  s.stack.forward(input().requires_grad_()).sum().backward();
+  EXPECT_NE(s.stack.flaw().item<int>(), 0);
+  EXPECT_THROW_WITH(s.stack.check(), "revffn: layer 1, stream p: 6 of 6 rows were not rebuilt");
+}
+
+TEST(DeferredChecksTest, TheContractionOfPassesThatWereCheckedIsForgotten) {
+  CountingRevFFN s;
+  *s.counts = false;
+  const Tensor x = input().requires_grad_();
+  s.stack.forward(x).sum().backward();
+  s.stack.forward(x * 1e6);
+  EXPECT_THROW(s.stack.check(), base::Saturated);
+  *s.counts = true;
+  s.stack.forward(x).sum().backward();
+  try {
+    s.stack.check();
+    FAIL() << "nothing was thrown";
+  } catch (const base::NotInvertible& error) {
+    EXPECT_EQ(error.layer(), 1);
+    EXPECT_EQ(error.contraction(), 0.0);  // g is refuted before anything is iterated
+  }
+}
+
 TEST(DeferredChecksTest, ThePassesOfSeveralMicroBatchesGather) {
   Stack stack = counting_stack(3, 1);
   const Tensor x = input().requires_grad_();

@@ -51,7 +51,8 @@ class RevFFN final : public Scheme {
   void evaluate(int64_t l, State s, const Fields& f) const override;
   /// Writes what the iteration saw into `rebuilt`: `contraction`, `evaluations`. Throws
   /// NotInvertible (base/error.h) where tokens do not settle. Where g's value is refuted, X1 is not
-  /// solved for and its sums are not written.
+  /// solved for and its sums are not written; f is evaluated all the same, at Y1. Waits for the
+  /// device: each evaluation of the fixed point decides whether there is another.
   void undo(int64_t l, State& s, const Fields& f, const Witness& left,
             Witness& rebuilt) const override;
   void adjoint(int64_t l, State& g, const Pullback& df) const override;
