@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/replay.h"
 #include "rev/base/autocast_state.h"
 #include "rev/base/rng_state.h"
 
@@ -52,6 +53,7 @@ class Measured final : public schemes::Fields {
 
   Tensor operator()(int64_t k, TensorList x) const override {
     const auto i = static_cast<size_t>(k);
+    const BufferGuard once(fields_[i]->buffers());
     norms_[i] = jacobian_norm(*fields_[i], x, iterations_, seed_);
     return fields_[i]->forward(x);
   }
@@ -76,6 +78,7 @@ double jacobian_norm(Field& f, TensorList x, int64_t iterations, uint64_t seed) 
   const base::AutocastGuard exact({device.type(), false});
   const base::RngState rng = base::RngState::capture(device);
   const base::RngGuard restore(device);
+  const BufferGuard buffers(f.buffers());
   const double h = difference_step(x);
   std::vector<Tensor> v = random_unit(x, seed);
   const auto at_step = [&](double step) {

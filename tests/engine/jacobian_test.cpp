@@ -67,6 +67,18 @@ TEST(JacobianTest, LeavesGeneratorsAsFoundAndRepeatsItself) {
   EXPECT_TRUE(at::equal(torch::rand({1}), after));
 }
 
+TEST(JacobianTest, LeavesBuffersAsFound) {
+  torch::nn::BatchNorm1d norm(torch::nn::BatchNorm1dOptions(3));
+  const Tensor x = torch::randn({5, 3});
+  const Tensor mean = norm->running_mean.clone(), variance = norm->running_var.clone();
+  jacobian_norm(*field(norm), {x}, 3, 0);
+  const Stack stack(std::make_shared<schemes::Midpoint>(), {field(norm), field(norm)});
+  jacobian_norms(stack, x, 3, 0);
+  EXPECT_EQ(norm->num_batches_tracked.item<int64_t>(), 0);
+  EXPECT_TRUE(at::equal(norm->running_mean, mean));
+  EXPECT_TRUE(at::equal(norm->running_var, variance));
+}
+
 TEST(JacobianTest, OfAStackIsTakenOnItsTrajectory) {
   // f = x^2 by midpoint with h = 1/2 from x = 1: p_1 = 1 + 1 = 2, then layer 1 reads 2.
   const auto square = [] { return field([](const Tensor& x) { return x.square(); }, {}); };

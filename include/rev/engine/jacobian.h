@@ -18,12 +18,13 @@ namespace rev::engine {
 ///
 /// J v is a central difference, whose error turns u but cannot lift sigma above the norm; J^T u is
 /// `Field::linearise`'s pullback. Runs in the dtype of x with autocast off. A pure function of its
-/// arguments and of the generators' state, which every evaluation starts from and which is left as
-/// found. iterations: at least 1, each 2 evaluations and a pullback. Not a number where f is not.
+/// arguments and of the generators' state, which every evaluation starts from; the generators and
+/// the field's buffers are left as found. iterations: at least 1, each 2 evaluations and a
+/// pullback. Not a number where f is not.
 double jacobian_norm(Field& f, at::TensorList x, int64_t iterations, uint64_t seed);
 
 /// jacobian_norm of every field of a stack at what it reads on the way of the input x [B,T,C]:
-/// norms[l][k] for field k of layer l. No graph is recorded.
+/// norms[l][k] for field k of layer l. No graph is recorded; buffers are left as found.
 std::vector<std::vector<double>> jacobian_norms(const Stack& stack, const at::Tensor& x,
                                                 int64_t iterations, uint64_t seed);
 
