@@ -1,11 +1,12 @@
 #include "rev/engine/checkpoint.h"
 
 #include <ATen/core/grad_mode.h>
+#include <algorithm>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 
+#include "engine/linearise.h"
 #include "engine/replay.h"
-#include "rev/engine/field.h"
 
 namespace rev::engine {
 
@@ -13,6 +14,8 @@ using at::Tensor;
 namespace autograd = torch::autograd;
 
 namespace {
+
+constexpr char kReader[] = "checkpoint: fn";
 
 struct Call final : torch::CustomClassHolder {
   std::function<Tensor(at::TensorList)> fn;
@@ -52,7 +55,8 @@ struct CheckpointFunction : autograd::Function<CheckpointFunction> {
     const at::TensorList all(tensors);
     const BufferGuard once(call->buffers);
     const Linearised graph = replay(call->rng, call->autocast, call->device, [&] {
-      return linearise(call->fn, all.slice(0, call->n_inputs), all.slice(call->n_inputs).vec());
+      return linearise(kReader, call->fn, all.slice(0, call->n_inputs),
+                       all.slice(call->n_inputs).vec());
     });
     autograd::variable_list gradients = graph.pullback(grads[0], /*retain=*/false);
     gradients.emplace_back();  // of the call itself
@@ -65,12 +69,19 @@ struct CheckpointFunction : autograd::Function<CheckpointFunction> {
 Tensor checkpoint(std::function<Tensor(at::TensorList)> fn, const std::vector<Tensor>& inputs,
                   const std::vector<Tensor>& parameters, const std::vector<Tensor>& buffers) {
   TORCH_CHECK(fn != nullptr, "checkpoint: a function is needed, got none");
+  std::vector<Tensor> tensors = inputs;
+  for (const Tensor& p : defined_of(parameters)) tensors.push_back(p);
+  const auto wants_gradient = [](const Tensor& t) { return t.requires_grad(); };
+  if (at::GradMode::is_enabled() && std::none_of(tensors.begin(), tensors.end(), wants_gradient)) {
+    // No node, and so no backward that would find what is not listed.
+    const Tensor y = fn(inputs);
+    check_reads_nothing_else(kReader, y);
+    return y;
+  }
   auto call = c10::make_intrusive<Call>();
   call->fn = std::move(fn);
   call->n_inputs = inputs.size();
   call->buffers = buffers;
-  std::vector<Tensor> tensors = inputs;
-  tensors.insert(tensors.end(), parameters.begin(), parameters.end());
   return CheckpointFunction::apply(at::TensorList(tensors), call);
 }
 

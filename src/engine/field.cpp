@@ -1,5 +1,7 @@
 #include "rev/engine/field.h"
 
+#include "engine/linearise.h"
+
 namespace rev::engine {
 namespace {
 
@@ -42,13 +44,15 @@ TokenMap Field::token_map(const Tensor& x1_like, const Tensor& x2) {
 
 FieldPtr field(std::function<Tensor(const Tensor&)> fn, std::vector<Tensor> parameters) {
   return detail::field([fn = std::move(fn)](at::TensorList x) { return fn(x[0]); },
-                       [parameters = std::move(parameters)] { return parameters; }, none);
+                       [parameters = defined_of(std::move(parameters))] { return parameters; },
+                       none);
 }
 
 FieldPtr cross_field(std::function<Tensor(const Tensor&, const Tensor&)> fn,
                      std::vector<Tensor> parameters) {
   return detail::field([fn = std::move(fn)](at::TensorList x) { return fn(x[0], x[1]); },
-                       [parameters = std::move(parameters)] { return parameters; }, none);
+                       [parameters = defined_of(std::move(parameters))] { return parameters; },
+                       none);
 }
 
 FieldPtr detail::field(std::function<Tensor(at::TensorList)> fn,

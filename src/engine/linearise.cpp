@@ -1,12 +1,13 @@
+#include "engine/linearise.h"
+
 #include <ATen/core/grad_mode.h>
+#include <algorithm>
 #include <memory>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/variable.h>
 #include <unordered_set>
 #include <utility>
-
-#include "rev/engine/field.h"
 
 namespace rev::engine {
 namespace {
@@ -63,7 +64,8 @@ class PrivateEdges {
 };
 
 // Throws where the graph reaches a leaf other than those that `edges` lead to.
-void check_listed(const Tensor& output, const autograd::edge_list& edges) {
+void check_listed(const std::string& reader, const Tensor& output,
+                  const autograd::edge_list& edges) {
   std::unordered_set<const autograd::Node*> seen;
   for (const autograd::Edge& edge : edges) seen.insert(edge.function.get());
   std::vector<const autograd::Node*> open;
@@ -78,7 +80,7 @@ void check_listed(const Tensor& output, const autograd::edge_list& edges) {
     open.pop_back();
     if (const auto* leaf = dynamic_cast<const autograd::AccumulateGrad*>(node)) {
       TORCH_CHECK(
-          false, "a field reads a tensor of shape ", leaf->variable.sizes(),
+          false, reader, " reads a tensor of shape ", leaf->variable.sizes(),
           " that requires a gradient and is not among its parameters: list it, or detach it");
     }
     for (const autograd::Edge& edge : node->next_edges()) visit(edge);
@@ -113,6 +115,11 @@ std::vector<Tensor> pull(Graph& graph, const Tensor& grad, bool retain) {
 
 Linearised linearise(const std::function<Tensor(at::TensorList)>& fn, at::TensorList inputs,
                      const std::vector<Tensor>& parameters) {
+  return linearise("a field", fn, inputs, parameters);
+}
+
+Linearised linearise(const std::string& reader, const std::function<Tensor(at::TensorList)>& fn,
+                     at::TensorList inputs, const std::vector<Tensor>& parameters) {
   const at::AutoGradMode with_graph(true);
   auto graph = std::make_shared<Graph>();
   for (const Tensor& x : inputs) {
@@ -125,10 +132,21 @@ Linearised linearise(const std::function<Tensor(at::TensorList)>& fn, at::Tensor
     const PrivateEdges own(parameters);
     graph->output = fn(graph->inputs);
     graph->edges.insert(graph->edges.end(), own.edges().begin(), own.edges().end());
-    check_listed(graph->output, graph->edges);
+    check_listed(reader, graph->output, graph->edges);
   }
   return {graph->output.detach(),
           [graph](const Tensor& grad, bool retain) { return pull(*graph, grad, retain); }};
+}
+
+void check_reads_nothing_else(const std::string& reader, const Tensor& output) {
+  check_listed(reader, output, {});
+}
+
+std::vector<Tensor> defined_of(std::vector<Tensor> parameters) {
+  const auto is_undefined = [](const Tensor& p) { return !p.defined(); };
+  parameters.erase(std::remove_if(parameters.begin(), parameters.end(), is_undefined),
+                   parameters.end());
+  return parameters;
 }
 
 }  // namespace rev::engine

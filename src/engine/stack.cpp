@@ -100,9 +100,13 @@ struct Stack::Impl {
     return verdict;
   }
 
-  void check_memory(int64_t layer, Memory memory) const {
+  Layer& layer_at(int64_t layer) {
     TORCH_CHECK(layer >= 0 && layer < static_cast<int64_t>(layers.size()),
                 "stack: expected a layer from 0 to ", layers.size() - 1, ", got ", layer);
+    return layers[static_cast<size_t>(layer)];
+  }
+
+  void check_memory(int64_t layer, Memory memory) const {
     TORCH_CHECK(memory != Memory::Invert || scheme->invertible(), "stack: layer ", layer,
                 " of scheme ", scheme->name(), " cannot be inverted; choose store or checkpoint");
   }
@@ -169,16 +173,15 @@ const schemes::Scheme& Stack::scheme() const { return *impl_->scheme; }
 const schemes::StateOptions& Stack::state() const { return impl_->options.state; }
 
 const std::vector<FieldPtr>& Stack::fields(int64_t layer) const {
-  return impl_->layers.at(static_cast<size_t>(layer)).fields;
+  return impl_->layer_at(layer).fields;
 }
 
-Memory Stack::memory(int64_t layer) const {
-  return impl_->layers.at(static_cast<size_t>(layer)).memory;
-}
+Memory Stack::memory(int64_t layer) const { return impl_->layer_at(layer).memory; }
 
 void Stack::set_memory(int64_t layer, Memory memory) {
+  Layer& changed = impl_->layer_at(layer);
   impl_->check_memory(layer, memory);
-  impl_->layers[static_cast<size_t>(layer)].memory = memory;
+  changed.memory = memory;
 }
 
 void Stack::set_sink(Sink sink) { impl_->options.sink = std::move(sink); }
@@ -187,7 +190,7 @@ void Stack::set_defer_checks(bool defer) { impl_->options.defer_checks = defer; 
 
 std::vector<Tensor> Stack::layer_parameters(int64_t layer) const {
   std::vector<Tensor> parameters;
-  for (const FieldPtr& field : impl_->layers.at(static_cast<size_t>(layer)).fields) {
+  for (const FieldPtr& field : impl_->layer_at(layer).fields) {
     for (const Tensor& p : field->parameters()) {
       const auto same = [&p](const Tensor& other) { return other.is_same(p); };
       if (std::none_of(parameters.begin(), parameters.end(), same)) parameters.push_back(p);

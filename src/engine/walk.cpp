@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "engine/linearise.h"
 #include "engine/replay.h"
 #include "rev/base/range.h"
 
@@ -32,17 +33,55 @@ State run(const schemes::Scheme& scheme, size_t n_layers, const schemes::StateOp
   return s;
 }
 
+// How often a tensor was changed in place; inference mode does not count it.
+int64_t version(const Tensor& t) { return t.is_inference() ? 0 : t._version(); }
+
+// A field's value at x, which it must leave as it is: with float states x is the state itself.
+Tensor evaluate(Field& field, size_t layer, at::TensorList x) {
+  std::vector<int64_t> before;
+  for (const Tensor& t : x) before.push_back(version(t));
+  Tensor y = field.forward(x);
+  for (size_t i = 0; i < x.size(); ++i) {
+    TORCH_CHECK(version(x[i]) == before[i], "stack: a field of layer ", layer,
+                " changed its input in place; it must leave it as it is");
+  }
+  return y;
+}
+
+// Field k's value at x and its pullback, held to a gradient for each input and parameter.
+Linearised evaluate_with_graph(const Layer& layer, size_t l, size_t k, at::TensorList x,
+                               bool need_value = true) {
+  Linearised graph = layer.fields[k]->linearise(x, need_value);
+  graph.pullback = [pullback = std::move(graph.pullback), l, k, n_inputs = x.size(),
+                    n_parameters = layer.slots[k].size()](const Tensor& grad, bool retain) {
+    std::vector<Tensor> found = pullback(grad, retain);
+    TORCH_CHECK(found.size() == n_inputs + n_parameters, "stack: layer ", l, ", field ", k,
+                ": expected a gradient for each of ", n_inputs, " inputs and ", n_parameters,
+                " parameters, got ", found.size());
+    return found;
+  };
+  return graph;
+}
+
 // Fields as they are called where no gradient is wanted.
 class Plain final : public schemes::Fields {
  public:
-  explicit Plain(const Layer& layer) : layer_(layer) {}
+  // checks: nothing that is listed requires a gradient, and nothing that is not listed may.
+  Plain(const Layer& layer, size_t l, bool checks) : layer_(layer), l_(l), checks_(checks) {}
 
   Tensor operator()(int64_t k, at::TensorList x) const override {
-    return layer_.fields[static_cast<size_t>(k)]->forward(x);
+    Field& field = *layer_.fields[static_cast<size_t>(k)];
+    if (!checks_) return evaluate(field, l_, x);
+    const at::AutoGradMode with_graph(true);  // which stays empty
+    Tensor y = evaluate(field, l_, x);
+    check_reads_nothing_else(c10::str("stack: a field of layer ", l_), y);
+    return y;
   }
 
  private:
   const Layer& layer_;
+  size_t l_;
+  bool checks_;
 };
 
 }  // namespace
@@ -51,25 +90,25 @@ class Plain final : public schemes::Fields {
 class Walk::Forward final : public schemes::Fields {
  public:
   Forward(const Walk& walk, size_t l, Trace& trace, base::RngState& last)
-      : layer_(walk.layers_[l]), device_(walk.device_), trace_(trace), last_(last) {
+      : layer_(walk.layers_[l]), l_(l), device_(walk.device_), trace_(trace), last_(last) {
     const size_t n_fields = layer_.fields.size();
     (layer_.memory == Memory::Store ? trace_.graphs.resize(n_fields) : trace_.rng.resize(n_fields));
   }
 
   Tensor operator()(int64_t k, at::TensorList x) const override {
-    Field& field = *layer_.fields[static_cast<size_t>(k)];
     const auto i = static_cast<size_t>(k);
     if (layer_.memory == Memory::Store) {
-      trace_.graphs[i] = field.linearise(x);
+      trace_.graphs[i] = evaluate_with_graph(layer_, l_, i, x);
       return trace_.graphs[i].value;
     }
     last_ = base::RngState::capture(device_, last_);
     trace_.rng[i] = last_;
-    return field.forward(x);
+    return evaluate(*layer_.fields[i], l_, x);
   }
 
  private:
   const Layer& layer_;
+  size_t l_;
   c10::Device device_;
   Trace& trace_;
   base::RngState& last_;
@@ -81,6 +120,7 @@ class Walk::Backward final : public schemes::Fields {
   Backward(const Walk& walk, size_t l)
       : walk_(walk),
         layer_(walk.layers_[l]),
+        l_(l),
         trace_(walk.traces_[l]),
         graphs_(layer_.fields.size()) {}
 
@@ -90,7 +130,7 @@ class Walk::Backward final : public schemes::Fields {
     const bool need_value = layer_.memory == Memory::Invert || i + 1 < layer_.fields.size();
     const BufferGuard once(layer_.fields[i]->buffers());
     graphs_[i] = replay(trace_.rng[i], walk_.autocast_, walk_.device_,
-                        [&] { return layer_.fields[i]->linearise(x, need_value); });
+                        [&] { return evaluate_with_graph(layer_, l_, i, x, need_value); });
     return graphs_[i].value;
   }
 
@@ -111,6 +151,7 @@ class Walk::Backward final : public schemes::Fields {
  private:
   const Walk& walk_;
   const Layer& layer_;
+  size_t l_;
   const Trace& trace_;
   mutable std::vector<Linearised> graphs_;
 };
@@ -131,6 +172,8 @@ Walk::Walk(std::shared_ptr<const schemes::Scheme> scheme, std::vector<Layer> lay
     for (const FieldPtr& field : layer.fields) {
       std::vector<size_t>& slots = layer.slots.emplace_back();
       for (const Tensor& p : field->parameters()) {
+        TORCH_CHECK(p.defined(), "stack: a field of layer ", l,
+                    " lists a tensor that is undefined: leave it out");
         const auto [found, is_new] = place.try_emplace(p.unsafeGetTensorImpl(), parameters_.size());
         if (is_new) {
           parameters_.push_back(p);
@@ -295,15 +338,17 @@ std::vector<Tensor> Walk::backward(const Tensor& grad, bool keep) {
 Tensor infer(const schemes::Scheme& scheme, const std::vector<Layer>& layers,
              const schemes::StateOptions& options, const std::shared_ptr<Verdict>& deferred,
              const Tensor& x) {
+  const bool checks = at::GradMode::is_enabled();
   const at::NoGradGuard no_graph;
   const auto verdict =
       deferred ? deferred : std::make_shared<Verdict>(scheme, options, layers.size(), x.device());
-  const State s = run(scheme, layers.size(), options, *verdict, x,
-                      [&](size_t l, State& state, const Tensor& saturated) {
-                        Witness witness;
-                        witness.saturated = saturated;
-                        scheme.step(static_cast<int64_t>(l), state, Plain(layers[l]), witness);
-                      });
+  const State s =
+      run(scheme, layers.size(), options, *verdict, x,
+          [&](size_t l, State& state, const Tensor& saturated) {
+            Witness witness;
+            witness.saturated = saturated;
+            scheme.step(static_cast<int64_t>(l), state, Plain(layers[l], l, checks), witness);
+          });
   if (!deferred) verdict->check_saturation();
   return scheme.finish(s);
 }

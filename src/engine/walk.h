@@ -74,7 +74,9 @@ class Walk final : public torch::CustomClassHolder {
   bool spent_ = false;
 };
 
-/// The result for x where no gradient is wanted: nothing is kept. deferred: as Walk's.
+/// The result for x where no gradient is wanted: nothing is kept. deferred: as Walk's. Where
+/// gradients could be wanted (grad mode is on) a field that reads a tensor which requires one is
+/// refused: no gradient would reach it.
 at::Tensor infer(const schemes::Scheme& scheme, const std::vector<Layer>& layers,
                  const schemes::StateOptions& options, const std::shared_ptr<Verdict>& deferred,
                  const at::Tensor& x);

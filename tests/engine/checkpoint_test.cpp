@@ -56,6 +56,27 @@ TEST(CheckpointTest, GradientsPassTheGradcheck) {
             support::kGradientTolerance);
 }
 
+TEST(CheckpointTest, ATensorThatIsReadAndNotListedIsRefused) {
+  const Tensor w = torch::ones({3}).requires_grad_();
+  const auto fn = [w](at::TensorList in) { return in[0] * w; };
+  const std::string expected =
+      "checkpoint: fn reads a tensor of shape [3] that requires a gradient and is not among its "
+      "parameters";
+  EXPECT_THROW_WITH(checkpoint(fn, {torch::ones({3}).requires_grad_()}, {}).sum().backward(),
+                    expected);
+  EXPECT_THROW_WITH(checkpoint(fn, {torch::ones({3})}, {}), expected);
+  const torch::NoGradGuard no_grad;
+  EXPECT_TRUE(at::equal(checkpoint(fn, {torch::ones({3})}, {}), w));
+}
+
+TEST(CheckpointTest, UndefinedParametersArePassedOver) {
+  torch::nn::Linear linear(torch::nn::LinearOptions(3, 3).bias(false));
+  const Tensor y = checkpoint([&](at::TensorList in) { return linear(in[0]); },
+                              {torch::ones({2, 3})}, {linear->bias, linear->weight});
+  y.sum().backward();
+  EXPECT_TRUE(at::equal(linear->weight.grad(), torch::full({3, 3}, 2.0)));
+}
+
 TEST(CheckpointTest, BuffersMoveOnce) {
   torch::nn::BatchNorm1d norm(torch::nn::BatchNorm1dOptions(3)), same(norm->options);
   const Tensor x = torch::randn({5, 3}).requires_grad_();

@@ -49,11 +49,13 @@ class Field {
  public:
   virtual ~Field() = default;
 
-  /// f(x), or f(x1, x2) for a cross field; all of one shape [B,T,C] (or any other shape).
+  /// f(x), or f(x1, x2) for a cross field; all of one shape [B,T,C] (or any other shape). It must
+  /// not change x in place: with float states x is the state itself.
   virtual at::Tensor forward(at::TensorList x) = 0;
 
   /// The tensors, besides the inputs, that gradients are wanted for: all that the field reads and
-  /// that require one, or differentiating throws c10::Error. Frozen ones may be among them.
+  /// that require one, or differentiating throws c10::Error. Frozen ones may be among them, but
+  /// none that is undefined.
   virtual std::vector<at::Tensor> parameters() const = 0;
 
   /// Tensors that an evaluation updates and that its value does not depend on, such as running
@@ -79,7 +81,8 @@ class Field {
 
 using FieldPtr = std::shared_ptr<Field>;
 
-/// A field from any callable of one tensor, or of two, and the parameters that it reads.
+/// A field from any callable of one tensor, or of two, and the parameters that it reads (undefined
+/// ones, such as the bias of a linear map that has none, are passed over).
 FieldPtr field(std::function<at::Tensor(const at::Tensor&)> fn, std::vector<at::Tensor> parameters);
 FieldPtr cross_field(std::function<at::Tensor(const at::Tensor&, const at::Tensor&)> fn,
                      std::vector<at::Tensor> parameters);

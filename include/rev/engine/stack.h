@@ -45,10 +45,16 @@ struct StackOptions {
   Sink sink;
 
   /// Passes do not wait for the device to learn whether their states were right, so that they can
-  /// be captured in a CUDA graph: `Stack::check` tells it, and `Stack::flaw`.
+  /// be captured in a CUDA graph: `Stack::check` tells it, and `Stack::flaw`. (Inverting RevFFN
+  /// waits all the same: its fixed point decides on the host whether to go on, and a layer whose
+  /// tokens do not settle throws NotInvertible in backward.)
   bool defer_checks = false;
 };
 
+/// A handle: copies share everything, as those of a `torch::nn` module do, so that `set_memory`,
+/// `set_sink` and `take_report` of one are of all. It is no module and registers nothing: register
+/// the fields' modules with the model that owns the stack, so that an optimizer finds their
+/// parameters and `to` and `train` reach them.
 class Stack {
  public:
   /// layers[l]: the fields of layer l, as many as the scheme asks for; the second form is for
@@ -63,7 +69,9 @@ class Stack {
   ///
   /// Throws Saturated (base/error.h) where a state leaves the grid's range. In backward, throws
   /// NotInvertible where a layer's input cannot be rebuilt bit for bit; no gradient is returned
-  /// then. (With `StackOptions::defer_checks` it is `check` that throws.)
+  /// then. (With `StackOptions::defer_checks` it is `check` that throws, except for RevFFN's fixed
+  /// point.) Throws c10::Error where a field reads a tensor that requires a gradient and is not
+  /// among its parameters, or changes its input in place.
   at::Tensor forward(const at::Tensor& x);
   at::Tensor operator()(const at::Tensor& x) { return forward(x); }
 
