@@ -69,6 +69,9 @@ struct StackCase {
 inline std::shared_ptr<schemes::Scheme> make_scheme(const std::string& name, int64_t n_layers) {
   if (name == "residual") return std::make_shared<schemes::Residual>();
   if (name == "midpoint") return std::make_shared<schemes::Midpoint>(0.5);
+  if (name == "midpoint-copy") {
+    return std::make_shared<schemes::Midpoint>(0.5, schemes::Start::Copy);
+  }
   if (name == "midpoint-a") {
     return std::make_shared<schemes::MidpointA>(schemes::MidpointA::draw_pairs(n_layers, 3), 0.5);
   }
@@ -79,10 +82,14 @@ inline std::shared_ptr<schemes::Scheme> make_scheme(const std::string& name, int
   throw std::invalid_argument(name);
 }
 
-inline const std::vector<std::string> kSchemes = {
-    "residual", "midpoint", "midpoint-a", "leapfrog", "hamiltonian", "hamiltonian-a", "revffn"};
 inline const std::vector<std::string> kInvertibleSchemes = {
-    "midpoint", "midpoint-a", "leapfrog", "hamiltonian", "hamiltonian-a", "revffn"};
+    "midpoint",    "midpoint-copy", "midpoint-a", "leapfrog",
+    "hamiltonian", "hamiltonian-a", "revffn"};
+inline const std::vector<std::string> kSchemes = [] {
+  std::vector<std::string> all = kInvertibleSchemes;
+  all.insert(all.begin(), "residual");
+  return all;
+}();
 
 inline std::string test_name(const std::string& scheme) {
   std::string name;
@@ -159,11 +166,12 @@ inline at::Tensor plain(const TestStack& s, const std::string& scheme, const at:
     }
     return torch::cat({x1, x2}, -1);
   }
-  at::Tensor q = x, p = x + f(0, x);
+  const bool copies = scheme == "midpoint-copy";
+  at::Tensor q = x, p = copies ? x : x + f(0, x);
   const auto* weighted = dynamic_cast<const schemes::MidpointA*>(&s.stack->scheme());
-  for (int64_t l = 1; l < n; ++l) {
+  for (int64_t l = copies ? 0 : 1; l < n; ++l) {
     at::Tensor next;
-    if (scheme == "midpoint") next = q + 2 * 0.5 * f(l, p);
+    if (scheme == "midpoint" || copies) next = q + 2 * 0.5 * f(l, p);
     if (scheme == "leapfrog") next = 2 * p - q + 0.25 * f(l, p);
     if (scheme == "midpoint-a")
       next = weighted->a(l) * q + (1 - weighted->a(l)) * p + 0.5 * f(l, p);
