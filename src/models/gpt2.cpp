@@ -17,13 +17,9 @@ namespace {
 
 const std::string kPrefix = "transformer.";
 
-bool ends_with(const std::string& text, const std::string& end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 // Hugging Face's older checkpoints hold the causal mask as buffers of each layer.
 bool is_mask(const std::string& name) {
-  return ends_with(name, ".attn.bias") || ends_with(name, ".attn.masked_bias");
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
 }
 
 // 4 V bytes a token: few tokens stay in a CPU's cache, a GPU needs many to fill its products.
@@ -45,18 +41,23 @@ Gpt2Impl::Gpt2Impl(const Gpt2Config& config) : config_(config) {
   }
   ln_f_ = transformer->register_module("ln_f", nn::LayerNorm(config.channels, config.bias));
 
+  const auto scheme = make_scheme(config);
+  config_.memory =
+      config.memory.value_or(scheme->invertible() ? engine::Memory::Invert : engine::Memory::Store);
   engine::StackOptions options;
-  options.memory = config.memory;
+  options.memory = *config_.memory;
   if (config.scheme == "residual") options.state.dtype = at::kFloat;
   if (config.state) options.state = *config.state;
-  stack_ = std::make_unique<engine::Stack>(make_scheme(config), std::move(layers), options);
+  stack_ = std::make_unique<engine::Stack>(scheme, std::move(layers), options);
+}
+
+Tensor Gpt2Impl::embed(const Tensor& tokens) {
+  return nn::embed(tokens, wte_->weight, wpe_->weight, is_training() ? config_.dropout : 0);
 }
 
 // [B,T] -> [B,T,C]
 Tensor Gpt2Impl::hidden(const Tensor& tokens) {
-  const Tensor x =
-      nn::embed(tokens, wte_->weight, wpe_->weight, is_training() ? config_.dropout : 0);
-  return ln_f_->forward(stack_->forward(x));
+  return ln_f_->forward(stack_->forward(embed(tokens)));
 }
 
 Tensor Gpt2Impl::forward(const Tensor& tokens) {
@@ -89,7 +90,7 @@ void Gpt2Impl::load_state_dict(const base::NamedTensors& tensors) {
       head = tensor;
       continue;
     }
-    named.emplace_back(name.rfind(kPrefix, 0) == 0 ? name : kPrefix + name, tensor);
+    named.emplace_back(name.starts_with(kPrefix) ? name : kPrefix + name, tensor);
     if (named.back().first == "transformer.wte.weight") table = tensor;
   }
   TORCH_CHECK(!head.defined() || !table.defined() || at::equal(head, table),

@@ -63,16 +63,20 @@ std::shared_ptr<schemes::Scheme> make_scheme(const Gpt2Config& config) {
   if (name == "residual") return std::make_shared<schemes::Residual>();
   if (name == "midpoint") return std::make_shared<schemes::Midpoint>(config.h);
   if (name == "leapfrog") return std::make_shared<schemes::Leapfrog>(config.h);
-  if (name == "revffn") return std::make_shared<schemes::RevFFN>();
+  if (name == "revffn") {
+    schemes::RevFFNOptions options;
+    options.low_bits = config.low_bits;
+    return std::make_shared<schemes::RevFFN>(options);
+  }
   if (name == "hamiltonian") {
     TORCH_CHECK(config.a.size() <= 1, "gpt2: hamiltonian takes one a, got ", config.a.size());
     return std::make_shared<schemes::Hamiltonian>(config.a.empty() ? 1.0 : config.a[0]);
   }
   TORCH_CHECK(name == "midpoint-a", "gpt2: unknown scheme \"", name, "\", expected one of ",
               c10::Join(", ", scheme_names()));
+  const auto draw = config.a_pairs ? schemes::MidpointA::draw_pairs : schemes::MidpointA::draw;
   return std::make_shared<schemes::MidpointA>(
-      config.a.empty() ? schemes::MidpointA::draw(config.layers, config.a_seed) : config.a,
-      config.h);
+      config.a.empty() ? draw(config.layers, config.a_seed) : config.a, config.h);
 }
 
 std::map<std::string, HfValue> hf_config(const Gpt2Config& config) {
@@ -133,7 +137,6 @@ void expect(const Keys& keys, const std::string& name, const std::vector<HfValue
 Gpt2Config from_hf_config(const Keys& keys) {
   Gpt2Config config;
   config.scheme = "residual";
-  config.memory = engine::Memory::Store;
   config.layers = required<int64_t>(keys, "n_layer");
   config.heads = required<int64_t>(keys, "n_head");
   config.channels = required<int64_t>(keys, "n_embd");

@@ -3,13 +3,10 @@
 #include <ATen/core/grad_mode.h>
 #include <algorithm>
 #include <functional>
-#include <map>
 #include <numeric>
 #include <optional>
-#include <string>
 
 #include "rev/engine/jacobian.h"
-#include "rev/nn/embedding.h"
 
 namespace rev::train {
 
@@ -21,11 +18,7 @@ std::vector<LayerJacobian> unstable_layers(models::Gpt2& model, const at::Tensor
   for (int64_t l = 0; l < stack.n_layers(); ++l) limits.push_back(stack.scheme().stable_norm(l));
   if (std::count(limits.begin(), limits.end(), std::nullopt) == stack.n_layers()) return unstable;
   const at::NoGradGuard no_graph;
-  const base::NamedTensors named = model->state_dict();
-  const std::map<std::string, at::Tensor> weights(named.begin(), named.end());
-  const at::Tensor x =
-      nn::embed(tokens, weights.at("transformer.wte.weight"), weights.at("transformer.wpe.weight"));
-  const auto norms = engine::jacobian_norms(stack, x, kIterations, /*seed=*/0);
+  const auto norms = engine::jacobian_norms(stack, model->embed(tokens), kIterations, /*seed=*/0);
   for (int64_t l = 0; l < stack.n_layers(); ++l) {
     const std::optional<double> limit = limits[static_cast<size_t>(l)];
     if (!limit) continue;

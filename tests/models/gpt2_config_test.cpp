@@ -1,9 +1,11 @@
 #include "rev/models/gpt2_config.h"
 
+#include <cmath>
 #include <gtest/gtest.h>
 #include <string>
 #include <variant>
 
+#include "rev/schemes/midpoint_a.h"
 #include "support/throws.h"
 
 namespace rev::models {
@@ -33,6 +35,32 @@ TEST(Gpt2ConfigTest, EverySchemeHasItsName) {
   config.scheme = "euler";
   EXPECT_THROW_WITH(make_scheme(config),
                     "unknown scheme \"euler\", expected one of residual, midpoint");
+}
+
+TEST(Gpt2ConfigTest, OptionsReachTheScheme) {
+  Gpt2Config config = Gpt2Config::preset("tiny");
+  config.scheme = "midpoint-a";
+  const auto weights = [&] {
+    const auto scheme = make_scheme(config);
+    const auto& midpoint_a = dynamic_cast<const schemes::MidpointA&>(*scheme);
+    std::vector<double> a;
+    for (int64_t l = 0; l < config.layers; ++l) a.push_back(midpoint_a.a(l));
+    return a;
+  };
+  config.a_seed = 3;
+  const auto drawn = weights();
+  config.a_pairs = true;
+  const auto pairs = weights();
+  EXPECT_EQ(pairs[0], drawn[0]);
+  for (const size_t l : {1, 3}) {
+    EXPECT_NE(pairs[l], drawn[l]);
+    EXPECT_NEAR(std::abs(pairs[l] * pairs[l - 1]), 1.0, 1.5 / 256);  // rounded up to n / 2^8
+  }
+  config.a = {1, 0.5, -0.5, 1.25};
+  EXPECT_EQ(weights(), config.a);
+  config.scheme = "revffn";
+  config.low_bits = 3;
+  EXPECT_THROW_WITH(make_scheme(config), "low_bits must be 2, 4, 8, 16");
 }
 
 TEST(Gpt2ConfigTest, NamesSizesThatDoNotFit) {

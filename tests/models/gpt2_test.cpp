@@ -7,6 +7,7 @@
 #include <torch/torch.h>
 
 #include "models/gpt2_block.h"
+#include "rev/base/memory_stats.h"
 #include "support/throws.h"
 
 namespace rev::models {
@@ -50,6 +51,37 @@ TEST(Gpt2Test, HasHuggingFacesNamesAndShapes) {
             "transformer.h.0.mlp.c_proj.bias[16]\n"
             "transformer.ln_f.weight[16]\n"
             "transformer.ln_f.bias[16]\n");
+}
+
+TEST(Gpt2Test, KeepsWhatItsSchemeCanUnlessToldOtherwise) {
+  for (const std::string& scheme : scheme_names()) {
+    Gpt2Config config = small(scheme);
+    config.memory.reset();
+    Gpt2 model(config);
+    const auto expected = scheme == "residual" ? engine::Memory::Store : engine::Memory::Invert;
+    EXPECT_EQ(model->config().memory, expected) << scheme;
+    EXPECT_EQ(model->stack().memory(0), expected) << scheme;
+    config.memory = engine::Memory::Checkpoint;
+    EXPECT_EQ(Gpt2(config)->stack().memory(0), engine::Memory::Checkpoint) << scheme;
+  }
+}
+
+TEST(Gpt2Test, LogitsAreNeverWholeUnderAnyPolicy) {
+  base::count_memory();
+  using engine::Memory;
+  for (const Memory memory : {Memory::Store, Memory::Checkpoint, Memory::Invert}) {
+    Gpt2Config config = small("midpoint");
+    config.layers = 1;
+    config.seq = 64;
+    config.vocab = 8192;
+    config.memory = memory;
+    Gpt2 model(config);
+    const Tensor tokens = torch::randint(config.vocab, {64, config.seq});
+    const int64_t before = base::memory_stats().live_bytes;
+    base::reset_peak_memory();
+    model->loss(tokens, tokens).backward();
+    EXPECT_LT(base::memory_stats().peak_bytes - before, 4 * tokens.numel() * config.vocab);
+  }
 }
 
 TEST(Gpt2Test, WithoutBiasHasNone) {

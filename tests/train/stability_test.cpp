@@ -15,7 +15,6 @@ models::Gpt2 model_of(const std::string& scheme) {
   config.seq = 8;
   config.vocab = 32;
   config.scheme = scheme;
-  if (scheme == "residual") config.memory = engine::Memory::Store;
   models::Gpt2 model(config);
   model->eval();
   return model;

@@ -44,6 +44,11 @@ class Gpt2Impl : public torch::nn::Module {
   /// target may be.
   at::Tensor loss(const at::Tensor& tokens, const at::Tensor& targets);
 
+  /// What the stack reads: the tokens' and positions' rows, with dropout in training. tokens int64
+  /// [B,T] -> [B,T,C].
+  at::Tensor embed(const at::Tensor& tokens);
+
+  /// The config, its `memory` filled in.
   const Gpt2Config& config() const { return config_; }
   engine::Stack& stack() { return *stack_; }
 

@@ -27,13 +27,16 @@ struct Gpt2Config {
   std::string scheme = "midpoint";
   double h = 0.5;       ///< step of midpoint, midpoint-a and leapfrog
   uint64_t a_seed = 0;  ///< midpoint-a: seed of the weights
+  /// midpoint-a: weights are drawn in pairs of reciprocals, see `schemes::MidpointA::draw_pairs`.
+  bool a_pairs = false;
   /// midpoint-a: L weights, drawn where empty; hamiltonian: one, 1 where empty.
   std::vector<double> a;
+  int64_t low_bits = 0;  ///< revffn: see `schemes::RevFFNOptions`
 
   /// How states are held: the grid of 2^-16 (float32 for residual) unless given.
   std::optional<schemes::StateOptions> state;
-  /// Of every layer, see `engine::Stack::set_memory`.
-  engine::Memory memory = engine::Memory::Invert;
+  /// Of every layer, see `engine::Stack::set_memory`: inverted (stored for residual) unless given.
+  std::optional<engine::Memory> memory;
 
   /// The sizes named tiny (4 layers of 128 channels, 4 heads, 64 bytes), gpt2 (124M parameters),
   /// gpt2-medium (355M), gpt2-large (774M) or gpt2-xl (1558M). Throws c10::Error for another name.
