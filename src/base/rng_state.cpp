@@ -10,18 +10,6 @@
 namespace rev::base {
 namespace {
 
-at::Tensor get_state(c10::Device device) {
-  at::Generator generator = at::globalContext().defaultGenerator(device);
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  return generator.get_state();
-}
-
-void set_state(c10::Device device, const at::Tensor& state) {
-  at::Generator generator = at::globalContext().defaultGenerator(device);
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  generator.set_state(state);
-}
-
 bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
   return a.defined() && b.defined() && a.nbytes() == b.nbytes() &&
          std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()) == 0;
@@ -29,11 +17,23 @@ bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
+at::Tensor generator_state(c10::Device device) {
+  at::Generator generator = at::globalContext().defaultGenerator(device);
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  return generator.get_state();
+}
+
+void set_generator_state(c10::Device device, const at::Tensor& state) {
+  at::Generator generator = at::globalContext().defaultGenerator(device);
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  generator.set_state(state);
+}
+
 RngState RngState::capture(c10::Device device, const RngState& last) {
   RngState state;
   state.device_ = device;
   const auto take = [&state](c10::Device from, const at::Tensor& before) {
-    at::Tensor now = get_state(from);
+    at::Tensor now = generator_state(from);
     if (same_bytes(now, before)) return before;
     state.own_bytes_ += static_cast<int64_t>(now.nbytes());
     return now;
@@ -46,8 +46,8 @@ RngState RngState::capture(c10::Device device, const RngState& last) {
 }
 
 void RngState::restore() const {
-  if (cpu_.defined()) set_state(c10::kCPU, cpu_);
-  if (device_state_.defined()) set_state(device_, device_state_);
+  if (cpu_.defined()) set_generator_state(c10::kCPU, cpu_);
+  if (device_state_.defined()) set_generator_state(device_, device_state_);
 }
 
 }  // namespace rev::base

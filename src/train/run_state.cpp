@@ -1,13 +1,12 @@
 #include "rev/train/run_state.h"
 
-#include <ATen/Context.h>
-#include <ATen/core/Generator.h>
 #include <c10/util/Exception.h>
 #include <map>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "rev/base/rng_state.h"
 
 namespace rev::train {
 namespace {
@@ -51,9 +50,7 @@ io::Checkpoint take_checkpoint(const RunState& run, int64_t step, const Settings
   checkpoint.groups["model"] = to_group(run.model->state_dict());
   checkpoint.groups["optimizer"] = to_group(run.optimizer->state());
   for (const c10::Device device : devices_with_generators(run.device)) {
-    at::Generator generator = at::globalContext().defaultGenerator(device);
-    const std::lock_guard<std::mutex> lock(generator.mutex());
-    checkpoint.groups["generators"][name_of(device)] = generator.get_state();
+    checkpoint.groups["generators"][name_of(device)] = base::generator_state(device);
   }
   const json state = {{"settings", json::parse(to_json(settings))},
                       {"checkpointed_layers", checkpointed_layers(run.model)}};
@@ -77,9 +74,7 @@ void restore_checkpoint(const io::Checkpoint& checkpoint, const RunState& run) {
     const auto state = generators.find(name_of(device));
     TORCH_CHECK(state != generators.end(), "checkpoint of step ", checkpoint.step,
                 ": has no generator for ", name_of(device));
-    at::Generator generator = at::globalContext().defaultGenerator(device);
-    const std::lock_guard<std::mutex> lock(generator.mutex());
-    generator.set_state(state->second);
+    base::set_generator_state(device, state->second);
   }
   if (model->config().memory != engine::Memory::Invert) return;
   const json layers = json::parse(checkpoint.state).value("checkpointed_layers", json::array());

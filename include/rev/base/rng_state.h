@@ -6,6 +6,11 @@
 
 namespace rev::base {
 
+/// The state of a device's default random generator, uint8 on the CPU; the generator's lock is held
+/// meanwhile.
+at::Tensor generator_state(c10::Device device);
+void set_generator_state(c10::Device device, const at::Tensor& state);
+
 /// The state of the default random generators that code on one device may draw from, as a value:
 /// the CPU's and, for another device, that device's too, unless its work is being captured in a
 /// CUDA graph: then code must not draw from the latter.
