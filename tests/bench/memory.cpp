@@ -1,4 +1,6 @@
+#include <cmath>
 #include <fmt/format.h>
+#include <stdexcept>
 #include <torch/torch.h>
 
 #include "bench/commands.h"
@@ -45,6 +47,36 @@ Peak peak_of(const models::Gpt2Config& config, int64_t batch, bool bfloat16, c10
   return {train::peak_mib(device) - before - kept, kept};
 }
 
+// What inverting is for: a peak that does not grow, and storing's, that does in proportion. (On the
+// CPU each byte is counted; a device's allocator rounds. Fewer than 4 layers are all ends.)
+void check_growth(const Series& line, engine::Memory policy, c10::Device device) {
+  constexpr double kTolerance = 0.02;
+  if (!device.is_cpu()) return;
+  std::vector<size_t> deep;
+  for (size_t i = 0; i < line.x.size(); ++i) {
+    if (line.x[i] >= 4) deep.push_back(i);
+  }
+  const auto slope = [&](size_t i, size_t j) {
+    return (line.y[j] - line.y[i]) / (line.x[j] - line.x[i]);
+  };
+  for (size_t i = 1; i < deep.size(); ++i) {
+    const double growth = line.y[deep[i]] / line.y[deep[0]];
+    if (policy == engine::Memory::Invert && std::abs(growth - 1) > kTolerance) {
+      throw std::runtime_error(
+          fmt::format("memory: inverting {} layers takes {:.3f} times what {} take",
+                      line.x[deep[i]], growth, line.x[deep[0]]));
+    }
+    if (policy != engine::Memory::Store || i < 2) continue;
+    const double ratio = slope(deep[i - 1], deep[i]) / slope(deep[0], deep[1]);
+    if (std::abs(ratio - 1) > kTolerance) {
+      throw std::runtime_error(
+          fmt::format("memory: storing {} layers takes {:.3f} times as much for "
+                      "each more as {} do",
+                      line.x[deep[i]], ratio, line.x[deep[1]]));
+    }
+  }
+}
+
 }  // namespace
 
 Table memory(const MemoryOptions& options, std::vector<Series>& lines) {
@@ -73,6 +105,7 @@ Table memory(const MemoryOptions& options, std::vector<Series>& lines) {
                             fmt::format("{:.3f}", peak.kept_for_exactness),
                             fmt::format("{:.3f}", line.y.back() / line.y.front())});
     }
+    check_growth(line, policy, options.device);
     lines.push_back(std::move(line));
   }
   return table;

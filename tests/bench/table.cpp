@@ -29,65 +29,99 @@ std::string Table::tsv() const {
   return out;
 }
 
+namespace {
+
+// Numbers as places in a picture whose axes are logarithmic.
+class Axes {
+ public:
+  static constexpr double kWidth = 640, kHeight = 420;
+
+  explicit Axes(const std::vector<Series>& lines) {
+    for (const Series& s : lines) {
+      for (size_t i = 0; i < s.x.size(); ++i) {
+        x0_ = std::min(x0_, std::log2(s.x[i]));
+        x1_ = std::max(x1_, std::log2(s.x[i]));
+        y0_ = std::min(y0_, std::log2(s.y[i]));
+        y1_ = std::max(y1_, std::log2(s.y[i]));
+      }
+    }
+    y0_ = std::floor(y0_);
+    y1_ = std::ceil(y1_);
+    x1_ = std::max(x1_, x0_ + 1);
+  }
+
+  double x(double value) const {
+    return left() + (std::log2(value) - x0_) / (x1_ - x0_) * (right() - left());
+  }
+  double y(double value) const {
+    return bottom() - (std::log2(value) - y0_) / (y1_ - y0_) * (bottom() - top());
+  }
+  /// Powers of two that bound the values of y.
+  double lowest() const { return y0_; }
+  double highest() const { return y1_; }
+
+  static constexpr double left() { return 80; }
+  static constexpr double right() { return kWidth - 150; }
+  static constexpr double top() { return 40; }
+  static constexpr double bottom() { return kHeight - 60; }
+
+ private:
+  double x0_ = INFINITY, x1_ = -INFINITY, y0_ = INFINITY, y1_ = -INFINITY;
+};
+
+std::string svg_text(double x, double y, const char* anchor, const std::string& what) {
+  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text>\n", x, y, anchor,
+                     what);
+}
+
+// A line at each power of two of y, and the numbers beside both axes.
+std::string svg_grid(const Axes& axes, const std::vector<Series>& lines) {
+  std::string out;
+  for (double e = axes.lowest(); e <= axes.highest(); ++e) {
+    const double y = axes.y(std::exp2(e));
+    out += fmt::format("<path d=\"M{} {:.1f}H{}\" stroke=\"#ddd\"/>\n", Axes::left(), y,
+                       Axes::right());
+    out += svg_text(Axes::left() - 8, y + 4, "end", fmt::format("{:g}", std::exp2(e)));
+  }
+  for (const double x : lines.empty() ? std::vector<double>() : lines[0].x) {
+    out += svg_text(axes.x(x), Axes::bottom() + 18, "middle", fmt::format("{:g}", x));
+  }
+  return out;
+}
+
+std::string svg_line(const Axes& axes, const Series& s, const char* color) {
+  std::string out, points;
+  for (size_t i = 0; i < s.x.size(); ++i) {
+    const double x = axes.x(s.x[i]), y = axes.y(s.y[i]);
+    points += fmt::format("{:.1f},{:.1f} ", x, y);
+    out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"/>\n", x, y, color);
+  }
+  out += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"/>\n",
+                     points, color);
+  if (s.x.empty()) return out;
+  return out + fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" fill=\"{}\">{}</text>\n",
+                           axes.x(s.x.back()) + 8, axes.y(s.y.back()) + 4, color, s.name);
+}
+
+}  // namespace
+
 std::string log_log_svg(const std::string& title, const std::string& x_label,
                         const std::string& y_label, const std::vector<Series>& lines) {
-  constexpr double kWidth = 640, kHeight = 420, kLeft = 80, kRight = 150, kTop = 40, kBottom = 60;
   constexpr const char* kColors[] = {"#c0392b", "#e67e22", "#2471a3", "#1e8449", "#7d3c98"};
-  double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY;
-  for (const Series& s : lines) {
-    for (size_t i = 0; i < s.x.size(); ++i) {
-      x0 = std::min(x0, std::log2(s.x[i]));
-      x1 = std::max(x1, std::log2(s.x[i]));
-      y0 = std::min(y0, std::log2(s.y[i]));
-      y1 = std::max(y1, std::log2(s.y[i]));
-    }
-  }
-  y0 = std::floor(y0);
-  y1 = std::ceil(y1);
-  x1 = std::max(x1, x0 + 1);
-  const auto px = [&](double x) {
-    return kLeft + (std::log2(x) - x0) / (x1 - x0) * (kWidth - kLeft - kRight);
-  };
-  const auto py = [&](double y) {
-    return kHeight - kBottom - (std::log2(y) - y0) / (y1 - y0) * (kHeight - kTop - kBottom);
-  };
+  const Axes axes(lines);
   std::string out = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" "
       "font-family=\"sans-serif\" "
       "font-size=\"12\">\n<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n"
       "<text x=\"{2}\" y=\"24\" font-size=\"15\">{3}</text>\n",
-      kWidth, kHeight, kLeft, title);
-  const auto text = [&](double x, double y, const char* anchor, const std::string& what) {
-    out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text>\n", x, y,
-                       anchor, what);
-  };
-  for (double e = y0; e <= y1; ++e) {
-    const double y = py(std::exp2(e));
-    out += fmt::format("<path d=\"M{} {:.1f}H{}\" stroke=\"#ddd\"/>\n", kLeft, y, kWidth - kRight);
-    text(kLeft - 8, y + 4, "end", fmt::format("{:g}", std::exp2(e)));
-  }
-  for (const double x : lines.empty() ? std::vector<double>() : lines[0].x) {
-    text(px(x), kHeight - kBottom + 18, "middle", fmt::format("{:g}", x));
-  }
-  text((kLeft + kWidth - kRight) / 2, kHeight - 18, "middle", x_label);
+      Axes::kWidth, Axes::kHeight, Axes::left(), title);
+  out += svg_grid(axes, lines);
+  out += svg_text((Axes::left() + Axes::right()) / 2, Axes::kHeight - 18, "middle", x_label);
   out += fmt::format(
       "<text transform=\"translate(20 {}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
-      (kTop + kHeight - kBottom) / 2, y_label);
+      (Axes::top() + Axes::bottom()) / 2, y_label);
   for (size_t k = 0; k < lines.size(); ++k) {
-    const Series& s = lines[k];
-    const char* color = kColors[k % std::size(kColors)];
-    std::string points;
-    for (size_t i = 0; i < s.x.size(); ++i) {
-      points += fmt::format("{:.1f},{:.1f} ", px(s.x[i]), py(s.y[i]));
-      out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"/>\n", px(s.x[i]),
-                         py(s.y[i]), color);
-    }
-    out += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"/>\n",
-                       points, color);
-    if (!s.x.empty()) {
-      out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" fill=\"{}\">{}</text>\n",
-                         px(s.x.back()) + 8, py(s.y.back()) + 4, color, s.name);
-    }
+    out += svg_line(axes, lines[k], kColors[k % std::size(kColors)]);
   }
   return out + "</svg>\n";
 }
