@@ -52,6 +52,9 @@ inline Kind number(double low, double high = std::numeric_limits<double>::max())
   return between(low, high, "number", "X");
 }
 
+/// CPU threads: more than any machine has would be refused by it in other words, or cut.
+inline const Kind kThreads = whole(1, 1024);
+
 inline Kind one_of(const std::vector<std::string>& names) {
   const std::string all = fmt::format("{}", fmt::join(names, "|"));
   const auto check = [=](const std::string& text) -> std::string {
@@ -77,11 +80,19 @@ struct AddTo {
   template <class T>
   void operator()(const std::string& name, T& value, const Kind& kind, const char* help) const {
     CLI::Option* option = app.add_option("--" + name, value, help);
-    option->type_name(kind.get_description())->check(kind.description(""))->capture_default_str();
+    // Not check, which lets a kind change nothing.
+    option->type_name(kind.get_description())->transform(kind.description(""));
+    option->capture_default_str();
     // A default that may not be given stands for "not given": nothing to show.
     if (!kind(option->get_default_str()).empty()) option->default_str("");
   }
 };
+
+/// "; did you mean NAME?", or nothing where no known name is near.
+inline std::string suggest(const std::string& name, const std::vector<std::string>& known) {
+  const std::string nearest = rev::train::nearest_name(name, known);
+  return nearest.empty() ? "" : "; did you mean " + nearest + "?";
+}
 
 /// What is wrong where an option has too few or too many values, which CLI11 says in numbers.
 inline std::string say_mismatch(const CLI::App& app, const CLI::ArgumentMismatch& error) {
@@ -114,8 +125,7 @@ inline bool parse(CLI::App& app, int argc, char** argv) {
   }
   for (const std::string& extra : app.remaining()) {
     const std::string name = extra.substr(0, extra.find('='));
-    TORCH_CHECK(name.rfind('-', 0) != 0, "unknown option ", name, "; did you mean ",
-                rev::train::nearest_name(name, known), "?");
+    TORCH_CHECK(!name.starts_with('-'), "unknown option ", name, suggest(name, known));
   }
   TORCH_CHECK(app.remaining().empty(), "unexpected argument ", app.remaining().front());
   return true;
@@ -150,13 +160,13 @@ inline int run_program(const char* program, const std::vector<Command>& commands
       names.emplace_back(command.name);
     }
     if (name == "--help" || name == "-h") return std::fputs(usage, stdout), 0;
-    TORCH_CHECK(
-        !name.empty(), "a command is needed: ",
-        fmt::format("{} or {}", fmt::join(names.begin(), names.end() - 1, ", "), names.back()),
-        " (--help tells more)");
+    const std::string all =
+        fmt::format("{} or {}", fmt::join(names.begin(), names.end() - 1, ", "), names.back());
+    TORCH_CHECK(!name.empty(), "a command is needed: ", all, " (--help tells more)");
     names.emplace_back("--help");
-    TORCH_CHECK(false, "unknown command ", name, "; did you mean ",
-                rev::train::nearest_name(name, names), "?");
+    const std::string suggestion = suggest(name, names);
+    TORCH_CHECK(false, "unknown command ", name,
+                suggestion.empty() ? "; expected " + all : suggestion);
   } catch (const c10::Error& error) {
     std::fprintf(stderr, "%s: %s\n", program, error.what_without_backtrace());
     return 2;

@@ -4,14 +4,16 @@
 //   rev-gpt2 train --out DIR --resume    goes on, to the same bits as a run that was not cut
 //   rev-gpt2 sample --model DIR          prints what the model writes
 //
-// Exit codes: 0 done, or stopped by a signal and saved; 1 the run cannot go on (states left the
-// grid, the loss is not a number, a layer cannot be rebuilt); 2 bad input, with nothing changed.
+// Exit codes: 0 done, or stopped by a signal and saved; 1 a run that had begun cannot go on (states
+// left the grid, the loss is not a number, a layer cannot be rebuilt, no space or memory is left),
+// and what it saved stays; 2 bad input, with nothing changed.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <algorithm>
 #include <c10/util/ScopeExit.h>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -34,7 +36,6 @@
 #include "rev/base/autocast_state.h"
 #include "rev/base/error.h"
 #include "rev/base/memory_stats.h"
-#include "rev/base/rng_state.h"
 #include "rev/data/batches.h"
 #include "rev/data/entropy.h"
 #include "rev/data/open_tokens.h"
@@ -53,17 +54,19 @@
 #include "rev/train/metrics.h"
 #include "rev/train/peak_memory.h"
 #include "rev/train/progress.h"
+#include "rev/train/repeat_step.h"
 #include "rev/train/run_folder.h"
 #include "rev/train/run_state.h"
 #include "rev/train/stability.h"
 #include "rev/train/stop_signal.h"
+#include "rev/train/validate.h"
 
 namespace {
 
 using namespace rev;
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-using Paths = std::vector<std::string>;
+using Strings = std::vector<std::string>;
 
 // ---- settings
 
@@ -74,7 +77,7 @@ struct TrainOptions {
 
   // Everything from here on is a setting: kept in DIR/config.json. A default that may not be given
   // ("", 0 layers, -1) stands for "not given".
-  Paths data, valid;
+  Strings data, valid;
   double valid_fraction = 0.1;
   std::string preset = "tiny";
   int64_t layers = 0, heads = 0, channels = 0, seq = 0, vocab = 0;
@@ -83,6 +86,9 @@ struct TrainOptions {
   int64_t grid_bits = 16;
   double h = 0.5;
   int64_t a_seed = 0;
+  bool a_pairs = false;
+  Strings a;  // numbers
+  int64_t low_bits = 0;
   std::string dtype = "float32", device = "auto";
   bool tf32 = false;
   int64_t threads = 0;
@@ -132,12 +138,19 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
   visit("grid-bits", o.grid_bits, whole(1, 30), "grid: unit 2^-N, range +-2^(31-N)");
   visit("h", o.h, number(-1e6, 1e6), "step of midpoint, midpoint-a and leapfrog, in layers");
   visit("a-seed", o.a_seed, whole(0), "midpoint-a: seed of the weights a");
+  visit("a-pairs", o.a_pairs, text(""),
+        "midpoint-a: the weights are drawn in pairs of reciprocals, for any number of layers");
+  visit("a", o.a, number(-65536, 65536),
+        "midpoint-a: the weights, one for each layer; hamiltonian: one, 1 unless given");
+  visit("low-bits", o.low_bits, whole(2, 16),
+        "revffn: bits kept of each element to invert the attention, 2, 4, 8 or 16; unless given 2, "
+        "and 16 in bfloat16");
   visit("dtype", o.dtype, one_of({"float32", "bfloat16"}),
         "of products; bfloat16 by autocast, weights stay as they are");
   visit("device", o.device, one_of({"auto", "cpu", "cuda"}), "auto: cuda where there is one");
   visit("tf32", o.tf32, text(""),
         "cuda: products of float32 by TF32, which keeps 10 of 23 bits and is faster");
-  visit("threads", o.threads, whole(1), "CPU threads; LibTorch's choice unless given");
+  visit("threads", o.threads, kThreads, "CPU threads; LibTorch's choice unless given");
   visit("batch", o.batch, whole(1), "sequences in a micro-batch");
   visit("accumulate", o.accumulate, whole(1), "micro-batches in a step");
   visit("steps", o.steps, whole(1), "optimizer steps of the whole run");
@@ -170,7 +183,7 @@ const char* const kIds = "ids";
 std::set<std::string> free_settings(const TrainOptions& o) {
   std::set<std::string> free = {"data",         "valid",      "tokens", "eval-every",
                                 "eval-batches", "save-every", "keep",   "metrics"};
-  if (o.state == "grid") free.insert("memory");  // elsewhere what is rebuilt is rounded
+  if (o.state == "grid") free.insert({"memory", "low-bits"});  // elsewhere rebuilding rounds
   return free;
 }
 
@@ -231,7 +244,14 @@ void check_given(const TrainOptions& o) {
   };
   const bool has_h = o.scheme == "midpoint" || o.scheme == "midpoint-a" || o.scheme == "leapfrog";
   check("h", has_h, "the scheme " + o.scheme + " has no step h");
-  check("a-seed", o.scheme == "midpoint-a", "the scheme " + o.scheme + " draws no weights a");
+  for (const char* name : {"a-seed", "a-pairs"}) {
+    check(name, o.scheme == "midpoint-a", "the scheme " + o.scheme + " draws no weights a");
+    check(name, o.a.empty(), "--a gives the weights");
+  }
+  check("a", o.scheme == "midpoint-a" || o.scheme == "hamiltonian",
+        "the scheme " + o.scheme + " has no weights a");
+  check("low-bits", o.scheme == "revffn", "the scheme " + o.scheme + " keeps no low bits");
+  check("low-bits", o.state == "grid", "states are " + o.state);
   check("grid-bits", o.state == "grid", "states are " + o.state);
   check("valid-fraction", o.valid.empty(), "--valid names the data to validate on");
 }
@@ -270,6 +290,18 @@ void resolve(TrainOptions& o) {
   if (o.threads == 0) o.threads = at::get_num_threads();
 }
 
+std::vector<double> numbers(const Strings& texts) {
+  std::vector<double> numbers;
+  for (const std::string& text : texts) {
+    double x = 0;
+    const char* end = text.data() + text.size();
+    TORCH_CHECK(std::from_chars(text.data(), end, x).ptr == end && !text.empty(),
+                "--a: expected a number, got \"", text, "\"");
+    numbers.push_back(x);
+  }
+  return numbers;
+}
+
 models::Gpt2Config gpt2_config(const TrainOptions& o) {
   models::Gpt2Config config;
   config.layers = o.layers;
@@ -282,6 +314,9 @@ models::Gpt2Config gpt2_config(const TrainOptions& o) {
   config.scheme = o.scheme;
   config.h = o.h;
   config.a_seed = static_cast<uint64_t>(o.a_seed);
+  config.a_pairs = o.a_pairs;
+  config.a = numbers(o.a);
+  config.low_bits = o.low_bits;
   config.state = schemes::StateOptions{o.state == "grid"      ? at::kInt
                                        : o.state == "float32" ? at::kFloat
                                                               : at::kDouble,
@@ -297,7 +332,7 @@ struct Tokens {
 };
 
 Tokens open_data(const TrainOptions& o) {
-  const auto open = [&](const Paths& paths) {
+  const auto open = [&](const Strings& paths) {
     return data::open_tokens({paths.begin(), paths.end()},
                              o.vocab == 0 ? std::nullopt : std::optional(o.vocab));
   };
@@ -308,7 +343,7 @@ Tokens open_data(const TrainOptions& o) {
   TORCH_CHECK(o.valid_fraction > 0 && o.valid_fraction < 1,
               "--valid-fraction: expected a number between 0 and 1, got ", o.valid_fraction);
   data::TokenSource train =
-      open(o.data.empty() ? Paths{data::torch_headers_dir().string()} : o.data);
+      open(o.data.empty() ? Strings{data::torch_headers_dir().string()} : o.data);
   std::optional<data::TokenSource> valid;
   if (o.valid.empty()) {
     std::tie(train, valid) = data::split_tokens(train, o.valid_fraction);
@@ -333,11 +368,12 @@ struct Run {
   models::Gpt2 model;
   optim::AdamW optimizer;
   int64_t done = 0;                                 // steps
+  bool saved = false;                               // there is a checkpoint
   std::optional<double> valid_loss = std::nullopt;  // the last that was measured
 };
 
-// Throws where weights, gradients and AdamW's two moments alone are more than the machine's memory.
-// (In double: sizes may be absurd.)
+// Throws where weights, gradients and AdamW's two moments alone, or one state of a micro-batch, are
+// more than the machine's memory. (In double: sizes may be absurd.)
 void check_fits(const TrainOptions& o) {
   const auto channels = static_cast<double>(o.channels);
   const double n_parameters = static_cast<double>(o.vocab + o.seq) * channels +
@@ -351,6 +387,13 @@ void check_fits(const TrainOptions& o) {
                   "parameters; with gradients and AdamW's moments they take {:.3g} GB, this "
                   "machine has {:.3g} GB",
                   o.layers, o.channels, o.seq, o.vocab, n_parameters, needed / 1e9, memory / 1e9));
+  const double state = static_cast<double>(o.batch) * static_cast<double>(o.seq) * channels *
+                       (o.state == "float64" ? 8 : 4);
+  TORCH_CHECK(
+      state <= memory,
+      fmt::format("--batch {} sequences of --seq {} tokens and --channels {} make states of "
+                  "{:.3g} GB, this machine has {:.3g} GB",
+                  o.batch, o.seq, o.channels, state / 1e9, memory / 1e9));
 }
 
 // All parts of a run at its start, made in an order that decides its random numbers.
@@ -401,10 +444,11 @@ at::Tensor loss(Run& run, const data::Batch& batch) {
   return run.model->loss(batch.inputs.to(run.device), batch.targets.to(run.device));
 }
 
-// The mean loss of a step's micro-batches; their gradients are added to the parameters'.
+// The mean loss of a step's micro-batches, whose gradients replace the parameters'.
 double forward_backward(Run& run, int64_t step) {
   const TrainOptions& o = run.options;
   const auto seed = static_cast<uint64_t>(o.seed);
+  run.optimizer.zero_grad();
   double sum = 0;
   for (int64_t micro = 0; micro < o.accumulate; ++micro) {
     const data::Batch batch =
@@ -416,25 +460,6 @@ double forward_backward(Run& run, int64_t step) {
   return sum;
 }
 
-// The same, from no gradients. RevFFN inverts its attention by a fixed point; a layer that has left
-// contraction keeps its input from then on, and the step is repeated with the same random numbers.
-double forward_backward_surely(Run& run, int64_t step, train::Progress& progress) {
-  const base::RngState before = base::RngState::capture(run.device);
-  for (;;) {
-    run.optimizer.zero_grad();
-    try {
-      return forward_backward(run, step);
-    } catch (const base::NotInvertible& error) {
-      if (error.cause() != base::NotInvertible::Cause::FixedPoint) throw;
-      progress.say(fmt::format("step {}: {}; it is checkpointed from now on, the step is repeated",
-                               step + 1, error.what()));
-      run.model->stack().set_memory(error.layer(), engine::Memory::Checkpoint);
-      run.model->stack().take_report();
-      before.restore();
-    }
-  }
-}
-
 void check_step(const train::StepMetrics& m) {
   if (!std::isfinite(m.loss) || !std::isfinite(m.grad_norm)) {
     throw RunFailed(fmt::format("step {}: the loss is {} and its gradient's norm {}; lower --lr",
@@ -442,26 +467,23 @@ void check_step(const train::StepMetrics& m) {
   }
 }
 
-// Mean loss over --eval-batches batches of windows, spread evenly over the validation data.
+// Puts the model into evaluation for a scope.
+auto in_evaluation(Run& run) {
+  run.model->eval();
+  return c10::make_scope_exit([&run] { run.model->train(); });
+}
+
 double validate(Run& run) {
   const TrainOptions& o = run.options;
-  const at::NoGradGuard no_graph;
-  const int64_t n_windows = data::count_windows(run.tokens.valid, o.seq);
-  const int64_t n_batches = std::min(o.eval_batches, (n_windows + o.batch - 1) / o.batch);
-  const int64_t stride = std::max(o.batch, n_windows / n_batches);
-  double sum = 0;
-  int64_t n = 0;
-  for (int64_t i = 0; i < n_batches; ++i) {
-    const data::Batch batch = data::sequential_batch(run.tokens.valid, i * stride, o.batch, o.seq);
-    sum += loss(run, batch).item<double>() * static_cast<double>(batch.inputs.size(0));
-    n += batch.inputs.size(0);
-  }
-  return sum / static_cast<double>(n);
+  const auto evaluation = in_evaluation(run);
+  return train::validate(run.tokens.valid, {o.batch, o.seq, o.eval_batches},
+                         [&](const data::Batch& batch) { return loss(run, batch); });
 }
 
 // Warns of each layer once, when its Jacobian leaves the band in which its scheme can be stable.
 void warn_of_instability(Run& run, int64_t step, std::set<int64_t>& warned,
                          train::Progress& progress) {
+  const auto evaluation = in_evaluation(run);
   const data::Batch window = data::sequential_batch(run.tokens.valid, 0, 1, run.options.seq);
   std::string layers;
   for (const train::LayerJacobian& j :
@@ -494,6 +516,7 @@ train::RunState state_of(Run& run) { return {run.model, &run.optimizer, run.devi
 void save(Run& run) {
   const fs::path out = run.options.out;
   io::save_checkpoint(out, train::take_checkpoint(state_of(run), run.done, run.settings));
+  run.saved = true;
   io::prune_checkpoints(out, run.options.keep);
 }
 
@@ -502,13 +525,22 @@ train::StepMetrics train_step(Run& run, train::Progress& progress) {
   const TrainOptions& o = run.options;
   const optim::Schedule schedule{o.lr, o.min_lr, o.warmup, o.steps};
   const double max_norm = o.clip > 0 ? o.clip : std::numeric_limits<double>::infinity();
-  const auto tokens = static_cast<double>(o.batch * o.accumulate * o.seq);
+  const double tokens =
+      static_cast<double>(o.batch) * static_cast<double>(o.accumulate) * static_cast<double>(o.seq);
   const auto began = Clock::now();
   train::reset_peak(run.device);
   train::StepMetrics m;
   m.step = run.done + 1;
   m.lr = schedule(run.done);
-  m.loss = at_step(m.step, [&] { return forward_backward_surely(run, run.done, progress); });
+  m.loss = at_step(m.step, [&] {
+    return train::repeat_step(
+        run.model->stack(), run.device, [&] { return forward_backward(run, run.done); },
+        [&](const base::NotInvertible& error) {
+          progress.say(
+              fmt::format("step {}: {}; it is checkpointed from now on, the step is repeated",
+                          m.step, error.what()));
+        });
+  });
   m.grad_norm = optim::clip_grad_norm(run.optimizer.parameters(), max_norm);
   m.drift = run.model->stack().take_report().rows_differing;
   check_step(m);
@@ -530,10 +562,8 @@ void train_steps(Run& run, train::MetricsFile& metrics, train::Progress& progres
   while (run.done < o.steps && !stop.requested()) {
     train::StepMetrics m = train_step(run, progress);
     if (run.done == o.steps || (o.eval_every > 0 && run.done % o.eval_every == 0)) {
-      run.model->eval();
       m.valid_loss = run.valid_loss = at_step(run.done, [&] { return validate(run); });
       warn_of_instability(run, run.done, warned, progress);
-      run.model->train();
     }
     metrics.write(m);
     const double left = seconds_since(began) / static_cast<double>(run.done - start) *
@@ -546,7 +576,8 @@ void train_steps(Run& run, train::MetricsFile& metrics, train::Progress& progres
     saved = o.save_every > 0 && run.done % o.save_every == 0;
     if (saved) save(run);
   }
-  if (!saved) save(run);
+  // Where nothing was left to do, the checkpoint that the run goes on from is that of this step.
+  if (!saved && (run.done > start || start == 0)) save(run);
 }
 
 int64_t count_parameters(const models::Gpt2& model) {
@@ -569,6 +600,80 @@ void say_what_is_trained(const Run& run, const data::NgramEntropy& entropy,
                   entropy.unigram, entropy.bigram));
 }
 
+void say_result(Run& run, int64_t start, double seconds, const data::NgramEntropy& entropy,
+                train::Progress& progress) {
+  if (run.done < run.options.steps) {
+    progress.say(fmt::format("stopped after step {} and saved; --resume goes on", run.done));
+    return;
+  }
+  if (!run.valid_loss) {  // nothing was left to do
+    run.valid_loss = at_step(run.done, [&] { return validate(run); });
+  }
+  progress.say(
+      fmt::format("{} steps in {}; validation loss {:.3f} nats a token (unigram entropy "
+                  "{:.3f}, bigram {:.3f})",
+                  run.done - start, train::duration(seconds), *run.valid_loss, entropy.unigram,
+                  entropy.bigram));
+}
+
+// Throws where the run's folder has no space for the model, and for weights and two moments in each
+// checkpoint that is kept and in the one that is being written.
+void check_space(const Run& run) {
+  const TrainOptions& o = run.options;
+  const auto element = static_cast<int64_t>(run.model->parameters().front().element_size());
+  const int64_t n_saves = o.save_every == 0 ? 1 : (o.steps - 1) / o.save_every + 1;
+  const int64_t n = o.resume ? 1 : std::min(o.keep + 1, n_saves);
+  train::check_space(o.out, count_parameters(run.model) * element * (1 + 3 * n));
+}
+
+// Goes on from the newest checkpoint, if there is one.
+void restore(Run& run, train::Progress& progress) {
+  const auto checkpoint =
+      train::find_start(run.options.out, run.settings, free_settings(run.options),
+                        [&](const auto& line) { progress.say(line); });
+  if (!checkpoint) return;
+  train::restore_checkpoint(*checkpoint, state_of(run));
+  run.done = checkpoint->step;
+}
+
+// Everything that opens files. Where a new run ends before anything was saved, what it put into the
+// folder goes, and the folder if it is the run's.
+void train_in_folder(Run& run, const fs::path& config_file, const fs::path& metrics_file) {
+  const fs::path out = run.options.out;
+  const bool is_new = !run.options.resume;
+  std::error_code ignored;
+  const bool makes_folder = is_new && !fs::exists(out, ignored);
+  const train::StopSignal stop;  // until here a signal ends the program at once
+  io::create_folders(out);
+  const auto clear_folder = c10::make_scope_exit([&] {
+    if (!is_new || run.saved) return;
+    fs::remove(config_file, ignored);
+    ::rmdir((out / "checkpoints").c_str());  // removes what is empty and nothing else
+    if (makes_folder) ::rmdir(out.c_str());
+  });
+  check_space(run);
+  train::MetricsFile metrics(metrics_file);
+  const auto clear_metrics = c10::make_scope_exit([&] {
+    if (is_new && !run.saved) metrics.forget_all();
+  });
+  train::Progress progress(stdout);
+  if (!is_new) restore(run, progress);
+  metrics.forget_after(run.done);
+  train::write_config(config_file, {models::hf_config(run.model->config()), run.settings});
+
+  const data::NgramEntropy entropy = entropies(run.tokens);
+  say_what_is_trained(run, entropy, progress);
+  const auto began = Clock::now();
+  const int64_t start = run.done;
+  try {
+    train_steps(run, metrics, progress, stop);
+    io::save_safetensors(out / "model.safetensors", run.model->state_dict(), {{"format", "pt"}});
+    say_result(run, start, seconds_since(began), entropy, progress);
+  } catch (const c10::Error& error) {  // no fault of the input: space or memory ran out
+    throw RunFailed(error.what_without_backtrace());
+  }
+}
+
 int train_gpt2(int argc, char** argv) {
   TrainOptions o;
   if (!parse_train(argc, argv, o)) return 0;
@@ -585,54 +690,10 @@ int train_gpt2(int argc, char** argv) {
     train::check_new({config_file, out / "model.safetensors", out / "checkpoints", metrics_file});
   }
   Run run = make_run(o);
-  const std::set<std::string> free = free_settings(o);
-  if (o.resume) train::check_same_settings(saved.run, run.settings, free, config_file.string());
-
-  // From here on files are opened; where a run cannot begin none is left or changed. Until here a
-  // signal ends the program at once.
-  const train::StopSignal stop;
-  std::error_code ignored;
-  const bool is_new = !fs::exists(out, ignored);
-  io::create_folders(out);
-  const auto undo = c10::make_scope_exit([&] {
-    if (is_new) ::rmdir(out.c_str());  // removes what is empty and nothing else
-  });
-  // The model; weights and two moments of those that are kept and of the one that is being written.
-  const auto element = static_cast<int64_t>(run.model->parameters().front().element_size());
-  train::check_space(out,
-                     count_parameters(run.model) * element * (1 + 3 * (o.resume ? 1 : o.keep + 1)));
-  train::MetricsFile metrics(metrics_file);
-  train::Progress progress(stdout);
   if (o.resume) {
-    const auto checkpoint =
-        train::find_start(out, run.settings, free, [&](const auto& line) { progress.say(line); });
-    if (checkpoint) {
-      train::restore_checkpoint(*checkpoint, state_of(run));
-      run.done = checkpoint->step;
-    }
+    train::check_same_settings(saved.run, run.settings, free_settings(o), config_file.string());
   }
-  metrics.forget_after(run.done);
-  train::write_config(config_file, {models::hf_config(run.model->config()), run.settings});
-
-  const data::NgramEntropy entropy = entropies(run.tokens);
-  say_what_is_trained(run, entropy, progress);
-  const auto began = Clock::now();
-  const int64_t start = run.done;
-  train_steps(run, metrics, progress, stop);
-  io::save_safetensors(out / "model.safetensors", run.model->state_dict(), {{"format", "pt"}});
-  if (run.done < run.options.steps) {
-    progress.say(fmt::format("stopped after step {} and saved; --resume goes on", run.done));
-    return 0;
-  }
-  if (!run.valid_loss) {  // nothing was left to do
-    run.model->eval();
-    run.valid_loss = at_step(run.done, [&] { return validate(run); });
-  }
-  progress.say(
-      fmt::format("{} steps in {}; validation loss {:.3f} nats a token (unigram entropy "
-                  "{:.3f}, bigram {:.3f})",
-                  run.done - start, train::duration(seconds_since(began)), *run.valid_loss,
-                  entropy.unigram, entropy.bigram));
+  train_in_folder(run, config_file, metrics_file);
   return 0;
 }
 

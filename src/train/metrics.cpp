@@ -76,6 +76,12 @@ void MetricsFile::forget_after(int64_t done) {
   TORCH_CHECK(!error, path_.string(), ": cannot be cut: ", error.message());
 }
 
+void MetricsFile::forget_all() noexcept {
+  std::error_code ignored;
+  fs::resize_file(path_, 0, ignored);
+  written_ = false;
+}
+
 void MetricsFile::write(const StepMetrics& metrics) {
   ordered_json line = {{"step", metrics.step},
                        {"loss", metrics.loss},

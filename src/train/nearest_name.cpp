@@ -1,8 +1,8 @@
 #include "rev/train/nearest_name.h"
 
 #include <algorithm>
-#include <c10/util/Exception.h>
 #include <cstddef>
+#include <limits>
 
 namespace rev::train {
 namespace {
@@ -28,10 +28,15 @@ size_t distance(const std::string& a, const std::string& b) {
 }  // namespace
 
 std::string nearest_name(const std::string& name, const std::vector<std::string>& known) {
-  TORCH_CHECK(!known.empty(), "nearest_name: there is no known name");
-  return *std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
-    return distance(name, a) < distance(name, b);
-  });
+  std::string nearest;
+  size_t least = std::numeric_limits<size_t>::max();
+  for (const std::string& candidate : known) {
+    const size_t apart = distance(name, candidate);
+    if (3 * apart > std::max(name.size(), candidate.size()) || apart >= least) continue;
+    nearest = candidate;
+    least = apart;
+  }
+  return nearest;
 }
 
 }  // namespace rev::train

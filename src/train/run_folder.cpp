@@ -32,16 +32,19 @@ void check_space(const fs::path& folder, int64_t bytes) {
 std::optional<io::Checkpoint> find_start(const fs::path& run, const Settings& settings,
                                          const std::set<std::string>& free,
                                          const std::function<void(const std::string&)>& say) {
-  const io::FoundCheckpoint found = io::find_latest_checkpoint(run);
+  const auto [found, checkpoint] = io::load_latest_checkpoint(run);
   const std::string folder = found.folder.string();
   if (folder.empty()) {
     for (const io::RefusedCheckpoint& refused : found.refused) say("refused: " + refused.reason);
     TORCH_CHECK(found.refused.empty(), run.string(), ": no checkpoint is whole; remove ",
                 (run / "checkpoints").string(), " to start over");
+    std::error_code ignored;
+    const fs::path model = run / "model.safetensors";
+    TORCH_CHECK(!fs::exists(model, ignored), model.string(), " is there, but no checkpoint in ",
+                (run / "checkpoints").string(), ": remove it to start over");
     say("no checkpoint in " + run.string() + " yet: starting over");
     return std::nullopt;
   }
-  io::Checkpoint checkpoint = io::load_checkpoint(found.folder);
   check_same_settings(settings_of(checkpoint, folder), settings, free, folder);
   // Left among the others they would count as the newest, and whole ones be removed for them.
   for (const io::RefusedCheckpoint& refused : found.refused) {

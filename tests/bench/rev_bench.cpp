@@ -40,7 +40,7 @@ int run_table(CLI::App& app, int argc, char** argv, const Make& make) {
   int64_t threads = at::get_num_threads();
   std::string tsv;
   const AddTo add{app};
-  add("threads", threads, whole(1), "CPU threads");
+  add("threads", threads, kThreads, "CPU threads");
   add("tsv", tsv, text("FILE"), "also written to FILE, tab separated");
   if (!parse(app, argc, argv)) return 0;
   at::set_num_threads(static_cast<int>(threads));

@@ -48,10 +48,16 @@ TEST_F(BadInputTest, Options) {
   expect_train_refused({"--dropout", "nan"},
                        "--dropout: expected a finite number from 0 to 1, got nan");
   expect_train_refused({"--steps"}, "--steps: expected N, got nothing");
+  expect_train_refused({"--warmup", "010", "--steps", "9"},
+                       "--warmup: 10 is more than the 9 steps of the run");
+  expect_train_refused({"--threads", "4294967297"},
+                       "--threads: expected a whole number from 1 to 1024, got 4294967297");
+  expect_train_refused({"--xyzzy", "5"}, "rev-gpt2: unknown option --xyzzy\n");
   expect_train_refused({"--seed", "1", "--seed", "2"}, "--seed: expected once, got 2 times");
   expect_refused({"train"}, "--out DIR is needed");
   expect_refused({"sample"}, "--model DIR is needed");
   expect_refused({"trian"}, "unknown command trian; did you mean train?");
+  expect_refused({"xyzzy"}, "rev-gpt2: unknown command xyzzy; expected train or sample\n");
   expect_refused({}, "a command is needed");
 }
 
@@ -68,6 +74,22 @@ TEST_F(BadInputTest, SettingsThatDoNotGoTogether) {
                        "--h has no meaning here: the scheme hamiltonian has no step h");
   expect_train_refused({"--a-seed", "3"},
                        "--a-seed has no meaning here: the scheme midpoint draws no weights a");
+  expect_train_refused({"--a-pairs"},
+                       "--a-pairs has no meaning here: the scheme midpoint draws no weights a");
+  expect_train_refused({"--scheme", "midpoint-a", "--a-pairs", "--a", "1", "1", "1"},
+                       "--a-pairs has no meaning here: --a gives the weights");
+  expect_train_refused({"--scheme", "midpoint-a", "--a", "1", "0.5"},
+                       "3 layers need as many weights a, got 2");
+  expect_train_refused({"--scheme", "midpoint-a", "--a", "1", "0.5", "x"},
+                       "--a: expected a number from -65536 to 65536, got x");
+  expect_train_refused({"--scheme", "hamiltonian", "--a", "1", "0.5"},
+                       "hamiltonian takes one a, got 2");
+  expect_train_refused({"--a", "1"}, "--a has no meaning here: the scheme midpoint has no weights");
+  expect_train_refused({"--low-bits", "4"},
+                       "--low-bits has no meaning here: the scheme midpoint keeps no low bits");
+  expect_train_refused({"--scheme", "revffn", "--low-bits", "4", "--state", "float32"},
+                       "--low-bits has no meaning here: states are float32");
+  expect_train_refused({"--scheme", "revffn", "--low-bits", "3"}, "low_bits must be 2, 4, 8, 16");
   expect_train_refused({"--scheme", "residual", "--grid-bits", "20"},
                        "--grid-bits has no meaning here: states are float32");
   expect_train_refused({"--valid", "x", "--valid-fraction", "0.5"},
@@ -177,7 +199,7 @@ TEST_F(BadInputTest, NoSpaceLeft) {
   Program program(tiny("disk/run", {"--steps", "100000", "--save-every", "20"}), path("log"));
   ASSERT_TRUE(program.wait_for(path("disk/run") / "checkpoints/step-20")) << program.output();
   support::write_bytes(path("disk/others"), std::string(1 << 20, 'x'));
-  EXPECT_EQ(program.wait(), 2);
+  EXPECT_EQ(program.wait(), 1);  // the input was good
   EXPECT_NE(program.output().find("cannot be written: No space left on device"), std::string::npos)
       << program.output();
   EXPECT_FALSE(io::find_latest_checkpoint(path("disk/run")).folder.empty());
@@ -201,7 +223,7 @@ TEST_F(BadInputTest, Models) {
 }
 
 TEST_F(BadInputTest, ModelsThatDoNotFit) {
-  for (const char* size : {"--layers", "--channels", "--vocab"}) {
+  for (const char* size : {"--layers", "--channels", "--vocab", "--batch"}) {
     expect_refused(tiny("run", {size, "4000000000000"}), "machine has");
   }
   EXPECT_FALSE(fs::exists(path("run")));
@@ -216,6 +238,25 @@ TEST_F(BadInputTest, ARunThatLeavesTheGridEndsWithItsNumbersAndExitCode1) {
             std::string::npos)
       << result.output;
   EXPECT_TRUE(fs::exists(path("run") / "checkpoints/step-1")) << result.output;
+}
+
+TEST_F(BadInputTest, ARunThatFailsBeforeAnythingWasSavedLeavesNothing) {
+  const Arguments fails = {"--lr", "1e6", "--clip", "0", "--steps", "20", "--grid-bits", "28"};
+  EXPECT_EQ(run(tiny("run", fails)).code, 1);
+  EXPECT_FALSE(fs::exists(path("run")));
+
+  // A folder that was there stays, and what else is in it.
+  support::write_bytes(path("mine/notes.txt"), "kept");
+  EXPECT_EQ(run(tiny("mine", fails)).code, 1);
+  std::vector<std::string> left;
+  for (const auto& entry : fs::directory_iterator(path("mine"))) {
+    left.push_back(entry.path().filename());
+  }
+  EXPECT_EQ(left, (std::vector<std::string>{"notes.txt"}));
+}
+
+TEST_F(BadInputTest, KeepingMoreCheckpointsThanARunWillSaveNeedsNoMoreSpace) {
+  weights("run", tiny("run", {"--keep", "1000000"}));
 }
 
 }  // namespace

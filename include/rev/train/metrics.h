@@ -35,6 +35,9 @@ class MetricsFile {
   /// cannot.
   void forget_after(int64_t done);
 
+  /// Removes all lines, as far as it can: a file that was created is removed in the end.
+  void forget_all() noexcept;
+
   /// Throws c10::Error where the line cannot be written.
   void write(const StepMetrics& metrics);
 

@@ -25,8 +25,9 @@ void check_space(const std::filesystem::path& folder, int64_t bytes);
 /// yet. Newer ones, which are damaged, are set aside (`io::set_aside_checkpoint`). `say` receives a
 /// line for each of them and one for what is found.
 ///
-/// Throws c10::Error, with nothing renamed, where all are damaged, and where its settings are not
-/// `settings`, of which those in `free` may differ.
+/// Throws c10::Error, with nothing renamed, where all are damaged or cannot be read, where there is
+/// none but a model.safetensors that a run ended with, and where its settings are not `settings`,
+/// of which those in `free` may differ.
 std::optional<io::Checkpoint> find_start(const std::filesystem::path& run, const Settings& settings,
                                          const std::set<std::string>& free,
                                          const std::function<void(const std::string&)>& say);
