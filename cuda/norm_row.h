@@ -16,7 +16,7 @@ namespace rev::cuda {
 
 constexpr int kPiece = kWarp * kLaneSums;  // numbers of a row that a warp takes at a time
 constexpr int kRowWarps = kBlock / kWarp;  // warps of a block, a row each
-constexpr int kRowBlocks = 4;              // of a multiprocessor at least: half of its threads
+constexpr int kRowBlocks = 4;              // of a multiprocessor that registers leave room for
 
 /// The first of this lane's columns in a row's first piece.
 __device__ __forceinline__ int lane_column() {
@@ -26,7 +26,9 @@ __device__ __forceinline__ int lane_column() {
 /// Bytes of shared memory in which a block's warps keep their rows of n numbers; 0 where rows are
 /// so long that few warps would find place: those are read again, from a cache.
 inline std::size_t kept_bytes(int64_t n) {
-  constexpr std::size_t kMost = 64 << 10;  // three blocks of a multiprocessor of sm_90
+  // Of 1280 numbers a row four blocks find room in a multiprocessor of sm_80, which are half of its
+  // threads; of 2048 two, on sm_90 three: fewer threads, but a row is read once.
+  constexpr std::size_t kMost = 64 << 10;
   const std::size_t padded = static_cast<std::size_t>((n + kPiece - 1) / kPiece * kPiece);
   const std::size_t bytes = padded * sizeof(float) * kRowWarps;
   return bytes <= kMost ? bytes : 0;
