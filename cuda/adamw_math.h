@@ -110,7 +110,7 @@ REV_HOST_DEVICE float inverse_scale(float scale) {
   return scale >= 1.17549435e-38f ? 1.0f / scale : 0.0f;
 }
 
-/// m: its sign and a code of seven bits.
+/// m: its sign and a code of seven bits. Of a NaN's sign, which devices differ in, nothing is kept.
 REV_HOST_DEVICE float decode_mean(uint8_t code, float scale) {
   const float magnitude = share_of_code<7>(code & 0x7fu) * scale;
   return (code & 0x80u) != 0 ? -magnitude : magnitude;
@@ -118,7 +118,8 @@ REV_HOST_DEVICE float decode_mean(uint8_t code, float scale) {
 REV_HOST_DEVICE uint8_t encode_mean(float m, float inverse) {
   const uint32_t bits = bits_of(m);
   const uint32_t code = code_of_share<7>(float_of(bits & 0x7fffffffu) * inverse);
-  return static_cast<uint8_t>((bits >> 31 << 7) | code);
+  const uint32_t sign = m == m ? bits >> 31 << 7 : 0u;
+  return static_cast<uint8_t>(sign | code);
 }
 
 /// v: a code of eight bits for its root, which is what a step divides by. It does not become 0

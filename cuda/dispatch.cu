@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kBlock)
     __syncthreads();
     for (int i = threadIdx.x; i < kTile; i += kBlock) {
       const int64_t slot = tile * kTile + i;
-      if (slot < slots) atomicAdd(&count[experts[slot]], 1);
+      if (slot < slots) atomicAdd(&count[nearest_expert(experts[slot], n_experts)], 1);
     }
     __syncthreads();
     for (int e = threadIdx.x; e < n_experts; e += kBlock) counts[e * tiles + tile] = count[e];
@@ -101,7 +101,9 @@ __global__ void __launch_bounds__(kBlock)
     for (int e = lane; e < n_experts; e += kWarp) next[warp][e] = 0;
     __syncwarp();
     for (int i = lane; i < kStretch; i += kWarp) {
-      if (stretch + i < slots) atomicAdd(&next[warp][experts[stretch + i]], 1);
+      if (stretch + i < slots) {
+        atomicAdd(&next[warp][nearest_expert(experts[stretch + i], n_experts)], 1);
+      }
     }
     __syncthreads();
     for (int e = threadIdx.x; e < n_experts; e += kBlock) {
@@ -116,7 +118,7 @@ __global__ void __launch_bounds__(kBlock)
     for (int i = 0; i < kStretch; i += kWarp) {
       const int64_t slot = stretch + i + lane;
       const bool inside = slot < slots;
-      const int expert = inside ? experts[slot] : 0;
+      const int expert = inside ? nearest_expert(experts[slot], n_experts) : 0;
       const unsigned same = lanes_with(expert, n_experts) & __ballot_sync(kAll, inside);
       const unsigned before = same & ((1u << lane) - 1);
       int row = 0;

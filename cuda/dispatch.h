@@ -21,8 +21,8 @@ namespace rev::cuda {
 int64_t sort_scratch(int64_t slots, int experts);
 
 /// offsets [E+1]: expert e has rows offsets[e] to offsets[e+1] - 1; order [N k]: the slot of each
-/// row; rows [N k]: the row of each slot; of experts [N k], each from 0 to E - 1, E at most 512.
-/// scratch: `sort_scratch` int32, written.
+/// row; rows [N k]: the row of each slot; of experts [N k], E at most 512; one that is none of 0 to
+/// E - 1 counts as the nearest. scratch: `sort_scratch` int32, written.
 void launch_sort_by_expert(int32_t* offsets, int32_t* order, int32_t* rows, int32_t* scratch,
                            const int32_t* experts, int64_t slots, int n_experts, Stream stream);
 

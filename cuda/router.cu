@@ -1,5 +1,7 @@
 // A warp takes a token: lane i has the scores of experts i, i + 32, ... in registers. The choice is
 // k rounds, in each of which the warp finds the greatest score that is left.
+#include <cmath>
+
 #include "cuda/launch.h"
 #include "cuda/router.h"
 #include "cuda/router_math.h"
@@ -88,15 +90,19 @@ __global__ void __launch_bounds__(kBlock, kBlocks)
     const int64_t slot = token * router.chosen + lane;
     const bool takes = lane < router.chosen;
     int expert = 0;
+    bool exists = true;
     if constexpr (kChoose) {
       expert = choose(own, lane, router);
       if (takes) experts[slot] = expert;
     } else {
-      if (takes) expert = experts[slot];
+      const int given = takes ? experts[slot] : 0;
+      expert = nearest_expert(given, router.experts);
+      exists = expert == given;
     }
     float greatest, sum;
     softmax(own, lane, router.experts, greatest, sum);
     float weight = takes ? router_share(router_power(widen(row[expert]), greatest), sum) : 0.0f;
+    if (!exists) weight = with_one_nan(NAN);
     if (router.renormalise) {
       float total = 0.0f;
       for (int j = 0; j < router.chosen; ++j) total += __shfl_sync(kAll, weight, j);
@@ -140,7 +146,10 @@ __global__ void __launch_bounds__(kBlock, kBlocks)
       if (expert < router.experts) to[expert] = narrow<F>(value);
     }
     __syncwarp();  // the chosen ones' come after
-    if (takes) to[experts[slot]] = narrow<F>(router_gradient(weight, gradient, inner));
+    const int expert = takes ? experts[slot] : -1;
+    if (expert >= 0 && expert < router.experts) {
+      to[expert] = narrow<F>(router_gradient(weight, gradient, inner));
+    }
   }
 }
 

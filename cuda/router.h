@@ -27,13 +27,13 @@ template <class F>
 void launch_route(int32_t* experts, float* weights, const F* scores, const Router& router,
                   Stream stream);
 
-/// The weights alone, for experts that were chosen before.
+/// The weights alone, for experts that were chosen before; NaN for one that does not exist.
 template <class F>
 void launch_route_weights(float* weights, const F* scores, const int32_t* experts,
                           const Router& router, Stream stream);
 
 /// dscores [N,E] of dweights [N,k], given what `launch_route` read and wrote. The experts of a
-/// token must differ.
+/// token must differ; one that does not exist has no score.
 template <class F>
 void launch_route_backward(F* dscores, const F* scores, const int32_t* experts,
                            const float* weights, const float* dweights, const Router& router,

@@ -35,13 +35,21 @@ REV_HOST_DEVICE float key_score(uint32_t key) {
 /// e^(score - greatest): the softmax before it is divided by its sum.
 REV_HOST_DEVICE float router_power(float score, float greatest) { return exp(score - greatest); }
 
-/// A share of a sum. Of several NaN the CPU and the GPU would make different ones: this is one.
-REV_HOST_DEVICE float router_share(float part, float sum) {
-  const float share = part / sum;
-  return share == share ? share : float_of(0x7fc00000u);
-}
+/// x, and of the NaN that the CPU and the GPU make, which differ, one.
+REV_HOST_DEVICE float with_one_nan(float x) { return x == x ? x : float_of(0x7fc00000u); }
+
+/// A share of a sum.
+REV_HOST_DEVICE float router_share(float part, float sum) { return with_one_nan(part / sum); }
 
 /// dscore of an expert with the share p and the gradient dp of it; `inner` is sum_j p_j dp_j.
-REV_HOST_DEVICE float router_gradient(float p, float dp, float inner) { return p * (dp - inner); }
+REV_HOST_DEVICE float router_gradient(float p, float dp, float inner) {
+  return with_one_nan(p * (dp - inner));
+}
+
+/// The expert that exists, of n, and is nearest to a given number: on a GPU nothing waits for those
+/// that are given to be checked.
+REV_HOST_DEVICE int32_t nearest_expert(int32_t given, int32_t n) {
+  return given < 0 ? 0 : given < n ? given : n - 1;
+}
 
 }  // namespace rev::cuda

@@ -110,11 +110,11 @@ void expect_step(State<W, G, M>& s, float lr, float clip) {
   }
 }
 
-// The states' copy in the kernels' memory, each array `shift` elements beyond a 16-byte boundary.
+// The states' copy in the kernels' memory.
 template <class W, class G, class M>
 class OnDevice {
  public:
-  OnDevice(const std::vector<State<W, G, M>>& states, int64_t shift) {
+  OnDevice(const std::vector<State<W, G, M>>& states, Shifts shift) {
     for (const auto& s : states) {
       held_.push_back(std::make_unique<Held>(s, shift));
       const Held& h = *held_.back();
@@ -138,14 +138,14 @@ class OnDevice {
 
  private:
   struct Held {
-    Held(const State<W, G, M>& s, int64_t shift)
-        : weight(s.weight, shift),
-          grad(s.grad, shift),
-          exp_avg(s.exp_avg, shift),
-          exp_avg_sq(s.exp_avg_sq, shift),
+    Held(const State<W, G, M>& s, Shifts shift)
+        : weight(s.weight, shift(0)),
+          grad(s.grad, shift(1)),
+          exp_avg(s.exp_avg, shift(2)),
+          exp_avg_sq(s.exp_avg_sq, shift(3)),
           exp_avg_scale(s.exp_avg_scale),
           exp_avg_sq_scale(s.exp_avg_sq_scale),
-          master(s.master, shift),
+          master(s.master, shift(4)),
           step(std::vector<float>{s.step}) {}
 
     Buffer<W> weight;
@@ -165,7 +165,7 @@ auto values_of(const State<W, G, M>& s) {
 }
 
 template <class W, class G, class M>
-void expect_kernel(std::vector<State<W, G, M>> states, int64_t shift, bool clipped) {
+void expect_kernel(std::vector<State<W, G, M>> states, Shifts shift, bool clipped) {
   const float lr = 0.01f, clip = clipped ? 0.37f : 1.0f;
   auto want = states;
   for (auto& s : want) expect_step(s, lr, clip);
@@ -177,7 +177,7 @@ void expect_kernel(std::vector<State<W, G, M>> states, int64_t shift, bool clipp
     launch_adamw(device.list().data(), static_cast<int64_t>(states.size()), step, nullptr);
     for (std::size_t i = 0; i < states.size(); ++i) {
       EXPECT_TRUE(same_bits(device.values(i), values_of(want[i])))
-          << "tensor " << i << " of " << states[i].weight.size() << " elements, shift " << shift
+          << "tensor " << i << " of " << states[i].weight.size() << " elements, " << shift
           << ", schedule " << schedule;
     }
   }
@@ -226,6 +226,23 @@ TYPED_TEST(AdamWTest, TakesTensorsOfSeveralBlocksAndListsOfSeveralTables) {
     states.push_back(random_state<typename T::W, typename T::G, typename T::M>(
         i, 1 + static_cast<int64_t>(i % 5), T::kMaster));
   }
+  expect_kernel(states, 0, true);
+}
+
+TYPED_TEST(AdamWTest, AnyPointerMayBeTheOneThatIsNotAligned) {
+  using T = TypeParam;
+  const auto state = random_state<typename T::W, typename T::G, typename T::M>(7, 260, T::kMaster);
+  for (int only = 0; only < 5; ++only) expect_kernel(std::vector{state}, {1, only}, true);
+}
+
+TYPED_TEST(AdamWTest, ABlockTakesChunksOneAfterTheOther) {
+  using T = TypeParam;
+  std::vector<State<typename T::W, typename T::G, typename T::M>> states;
+  for (uint64_t i = 0; i < 4; ++i) {
+    states.push_back(random_state<typename T::W, typename T::G, typename T::M>(
+        i, 250 + 10 * static_cast<int64_t>(i), T::kMaster));
+  }
+  const FewBlocks few(1);
   expect_kernel(states, 0, true);
 }
 
@@ -282,6 +299,13 @@ TYPED_TEST(AdamWTest, NumbersThatAreNotFiniteGiveTheFormulasBits) {
 }
 
 class AdamWStepsTest : public KernelTest {};
+
+TEST_F(AdamWStepsTest, ANumberThatIsNoneHasOneCodeWhateverItsSign) {
+  for (const float scale : {1.0f, 0.0f}) {
+    EXPECT_EQ(encode_mean(float_of(0xffc00000u), scale), encode_mean(float_of(0x7fc00000u), scale));
+  }
+  EXPECT_NE(encode_mean(-1.0f, 1.0f), encode_mean(1.0f, 1.0f));
+}
 
 TEST_F(AdamWStepsTest, AreCountedUnlessTheFlagIsSet) {
   for (const int32_t flag : {-1, 0, 3}) {  // -1: none

@@ -1,6 +1,7 @@
 #include "cuda/dispatch.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "cuda/sum_math.h"
@@ -68,12 +69,36 @@ TEST_F(DispatchTest, ManyTilesAreSorted) {
   expect_sorted(Random(1).integers(33 * 2048 + 5, 0, 3), 3);
 }
 
+TEST_F(DispatchTest, ABlockSortsTilesOneAfterTheOther) {
+  const FewBlocks few(1);  // which places the slots of eight experts
+  expect_sorted(Random(3).integers(3 * 2048 + 5, 0, 8), 8);
+}
+
 TEST_F(DispatchTest, SlotsThatFavourExpertsAreSorted) {
   constexpr int64_t kSlots = 2100;
   expect_sorted(std::vector<int32_t>(kSlots, 40), 41);
   std::vector<int32_t> falling;
   for (int64_t i = 0; i < kSlots; ++i) falling.push_back(static_cast<int32_t>((kSlots - i) / 60));
   expect_sorted(falling, 36);
+}
+
+TEST_F(DispatchTest, ExpertsThatDoNotExistCountAsTheNearest) {
+  constexpr int32_t kMost = std::numeric_limits<int32_t>::max();
+  std::vector<int32_t> given = Random(2).integers(300, -2, 9);
+  given[17] = kMost;
+  given[18] = -kMost - 1;
+  given[19] = 512;
+  std::vector<int32_t> experts = given;
+  for (int32_t& e : experts) e = std::clamp(e, 0, 6);
+  const Sorted want = sort_by_expert(experts, 7);
+  const auto got = in_every_schedule([&] {
+    const Buffer<int32_t> e(given), scratch(sort_scratch(300, 7)), offsets(8), order(300),
+        rows(300);
+    launch_sort_by_expert(offsets.data(), order.data(), rows.data(), scratch.data(), e.data(), 300,
+                          7, nullptr);
+    return std::tuple(offsets.values(), order.values(), rows.values());
+  });
+  EXPECT_TRUE(same_bits(got, std::tuple(want.offsets, want.order, want.rows)));
 }
 
 TEST_F(DispatchTest, WithoutSlotsEveryExpertHasNoRows) {
@@ -96,20 +121,26 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << c.tokens << " tokens, " << c.chosen << " chosen, width " << c.width;
 }
 
-// Calls body(F{}, case, sorted slots, shift) for every type, case and alignment.
+// Calls body(F{}, case, sorted slots, shift) for every type, case and alignment, of three buffers.
 template <class Body>
 void for_cases(const Body& body) {
-  for (const Case& c : kCases) {
+  const auto run = [&](const Case& c, Shifts shift) {
     const Sorted sorted = sort_by_expert(Random(1).integers(c.tokens * c.chosen, 0, 5), 5);
-    for (const int64_t shift : {0, 1}) {
-      body(float{}, c, sorted, shift);
-      body(BFloat16{}, c, sorted, shift);
-    }
+    body(float{}, c, sorted, shift);
+    body(BFloat16{}, c, sorted, shift);
+  };
+  for (const Case& c : kCases) {
+    for (const int64_t shift : {0, 1}) run(c, shift);
+  }
+  for (int only = 0; only < 3; ++only) run({3, 2, 40}, {1, only});
+  for (const unsigned blocks : {1u, 2u}) {
+    const FewBlocks few(blocks);
+    for (const int64_t width : {33, 40}) run({51, 2, width}, 0);
   }
 }
 
 TEST_F(DispatchTest, DispatchCopiesATokenToEachOfItsExperts) {
-  for_cases([](auto type, const Case& c, const Sorted& sorted, int64_t shift) {
+  for_cases([](auto type, const Case& c, const Sorted& sorted, Shifts shift) {
     using F = decltype(type);
     const auto x = Random(2).reals<F>(c.tokens * c.width, 3.0f);
     std::vector<F> want;
@@ -118,17 +149,17 @@ TEST_F(DispatchTest, DispatchCopiesATokenToEachOfItsExperts) {
       want.insert(want.end(), row, row + c.width);
     }
     const auto got = in_every_schedule([&] {
-      const Buffer<F> from(x, shift), to(c.tokens * c.chosen * c.width, shift);
+      const Buffer<F> from(x, shift(0)), to(c.tokens * c.chosen * c.width, shift(1));
       const Buffer<int32_t> order(sorted.order);
       launch_dispatch(to.data(), from.data(), order.data(), {c.tokens, c.chosen, c.width}, nullptr);
       return to.values();
     });
-    EXPECT_TRUE(same_bits(got, want)) << c << " shift " << shift;
+    EXPECT_TRUE(same_bits(got, want)) << c << ", " << shift;
   });
 }
 
 TEST_F(DispatchTest, CombineSumsATokensRowsInTheOrderOfItsSlots) {
-  for_cases([](auto type, const Case& c, const Sorted& sorted, int64_t shift) {
+  for_cases([](auto type, const Case& c, const Sorted& sorted, Shifts shift) {
     using F = decltype(type);
     const int64_t slots = c.tokens * c.chosen;
     const auto x = Random(2).reals<F>(slots * c.width, 3.0f);
@@ -147,20 +178,20 @@ TEST_F(DispatchTest, CombineSumsATokensRowsInTheOrderOfItsSlots) {
         }
       }
       const auto got = in_every_schedule([&] {
-        const Buffer<F> from(x, shift), to(c.tokens * c.width, shift);
+        const Buffer<F> from(x, shift(0)), to(c.tokens * c.width, shift(1));
         const Buffer<float> w(weights);
         const Buffer<int32_t> rows(sorted.rows);
         launch_combine(to.data(), from.data(), weighted ? w.data() : nullptr, rows.data(),
                        {c.tokens, c.chosen, c.width}, nullptr);
         return to.values();
       });
-      EXPECT_TRUE(same_bits(got, want)) << c << " shift " << shift << " weighted " << weighted;
+      EXPECT_TRUE(same_bits(got, want)) << c << ", " << shift << " weighted " << weighted;
     }
   });
 }
 
 TEST_F(DispatchTest, CombinesBackwardGoesToRowsAndWeights) {
-  for_cases([](auto type, const Case& c, const Sorted& sorted, int64_t shift) {
+  for_cases([](auto type, const Case& c, const Sorted& sorted, Shifts shift) {
     using F = decltype(type);
     const int64_t slots = c.tokens * c.chosen;
     const auto dy = Random(2).reals<F>(c.tokens * c.width, 3.0f);
@@ -178,14 +209,14 @@ TEST_F(DispatchTest, CombinesBackwardGoesToRowsAndWeights) {
           c.width, [&](int64_t i) { return widen(gradient[i]) * widen(x[at(row * c.width + i)]); });
     }
     const auto got = in_every_schedule([&] {
-      const Buffer<F> gradient(dy, shift), value(x, shift), to(slots * c.width, shift);
+      const Buffer<F> gradient(dy, shift(0)), value(x, shift(1)), to(slots * c.width, shift(2));
       const Buffer<float> w(weights), dw(slots);
       const Buffer<int32_t> order(sorted.order);
       launch_combine_backward(to.data(), dw.data(), gradient.data(), value.data(), w.data(),
                               order.data(), {c.tokens, c.chosen, c.width}, nullptr);
       return std::tuple(to.values(), dw.values());
     });
-    EXPECT_TRUE(same_bits(got, std::tuple(dx, dweights))) << c << " shift " << shift;
+    EXPECT_TRUE(same_bits(got, std::tuple(dx, dweights))) << c << ", " << shift;
   });
 }
 

@@ -129,6 +129,13 @@ TEST_F(RouterTest, ChoosesTheGreatestAndWeighsThem) {
   }
 }
 
+TEST_F(RouterTest, BlocksTakeTokensOneAfterTheOther) {
+  for (const unsigned blocks : {1u, 2u}) {
+    const FewBlocks few(blocks);
+    expect_routes(Random(7).reals<float>(51 * 33, 8.0f), {51, 33, 4});
+  }
+}
+
 TEST_F(RouterTest, OfEqualScoresTheLowerExpertIsTaken) {
   for (const Case& c : kCases) {
     std::vector<float> scores(at(c.tokens * c.experts));
@@ -166,6 +173,42 @@ TEST_F(RouterTest, KeysAreInTheOrderOfScores) {
   EXPECT_EQ(score_key(-std::nanf("")), score_key(std::nanf("")));
   EXPECT_NE(key_score(score_key(std::nanf(""))), key_score(score_key(std::nanf(""))));
   EXPECT_EQ(score_key(-0.0f), score_key(0.0f));
+}
+
+TEST_F(RouterTest, OfWhatIsNotANumberThereIsOne) {
+  for (const float odd : {float_of(0x7fc12345u), float_of(0xffc00001u)}) {
+    for (const float result :
+         {router_share(odd, 2.0f), router_share(2.0f, odd), router_gradient(odd, 1.0f, 2.0f),
+          router_gradient(1.0f, odd, 2.0f), router_gradient(0.0f, INFINITY, 0.0f)}) {
+      EXPECT_EQ(bits_of(result), 0x7fc00000u);
+    }
+  }
+}
+
+// Those that were chosen before may come from anywhere, and nothing waits for them to be checked.
+TEST_F(RouterTest, ExpertsThatDoNotExistHaveNoWeightAndWriteNothing) {
+  for (const bool renormalise : {false, true}) {
+    const Router router = {3, 4, 2, renormalise};
+    const auto scores = Random(5).reals<float>(12, 2.0f),
+               dweights = Random(6).reals<float>(6, 2.0f);
+    const std::vector<int32_t> given = {1, 4, -1, 2, 3, 0};
+    const auto [w, ds] = in_every_schedule([&] {
+      const Buffer<float> s(scores), weights(6), dw(dweights), gradients(12);
+      const Buffer<int32_t> e(given);
+      launch_route_weights(weights.data(), s.data(), e.data(), router, nullptr);
+      launch_route_backward(gradients.data(), s.data(), e.data(), weights.data(), dw.data(), router,
+                            nullptr);
+      return std::tuple(weights.values(), gradients.values());
+    });
+    EXPECT_NE(w[1], w[1]);
+    EXPECT_NE(w[2], w[2]);
+    for (const int known : {0, 3}) EXPECT_EQ(w[at(known)] != w[at(known)], renormalise);
+    const auto third = weights_of(scores.data() + 8, 4, {3, 0}, renormalise);
+    EXPECT_TRUE(same_bits(std::vector<float>{w[4], w[5]}, third));
+    // What they spoil is seen, and is their token's.
+    for (const int spoilt : {1, 6}) EXPECT_NE(ds[at(spoilt)], ds[at(spoilt)]);
+    for (int i = 8; i < 12; ++i) EXPECT_EQ(ds[at(i)], ds[at(i)]);
+  }
 }
 
 TEST_F(RouterTest, NoTokensAreNoWork) {

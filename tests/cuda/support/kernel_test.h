@@ -46,6 +46,22 @@ class FewBlocks {
   FewBlocks& operator=(const FewBlocks&) = delete;
 };
 
+/// Where the buffers of a launch start: `by` elements after a boundary of 16 bytes, all of them or
+/// one alone. Of a kernel's pointers each must once be the only one that forbids 128-bit accesses.
+struct Shifts {
+  int64_t by;
+  int only;  ///< the number of that buffer; -1: all
+
+  Shifts(int64_t elements, int number = -1) : by(elements), only(number) {}
+
+  /// Of buffer `number`.
+  int64_t operator()(int number) const { return only < 0 || only == number ? by : 0; }
+};
+inline std::ostream& operator<<(std::ostream& stream, const Shifts& shift) {
+  stream << "shift " << shift.by;
+  return shift.only < 0 ? stream : stream << " of buffer " << shift.only;
+}
+
 /// Sizes around those of a warp, a block of 256 threads and four blocks.
 constexpr int64_t kSizes[] = {1, 31, 32, 33, 257, 1023, 1024, 1025};
 
