@@ -23,7 +23,7 @@ __host__ __device__ constexpr int64_t strips_of(int64_t width, int each) {
 }
 
 template <class T>
-unsigned blocks_of(ActivationSize size, bool wide) {
+unsigned blocks_of(Rows size, bool wide) {
   const int each = wide ? kEach<true, T> : kEach<false, T>;
   return blocks_for(slices_of(size.rows) * strips_of(size.width, each), kWarps);
 }
@@ -69,7 +69,7 @@ __device__ __forceinline__ void add_bias(const float* bias, int column, int n, f
 // body(slice, row, end, column) for each slice's rows from `row` to before `end`, and each N
 // columns that are this lane's.
 template <int N, class Body>
-__device__ __forceinline__ void for_strips(ActivationSize size, const Body& body) {
+__device__ __forceinline__ void for_strips(Rows size, const Body& body) {
   const int64_t strips = strips_of(size.width, N);
   const int64_t count = slices_of(size.rows) * strips;
   const int64_t stride = int64_t{gridDim.x} * kWarps;
@@ -84,7 +84,7 @@ __device__ __forceinline__ void for_strips(ActivationSize size, const Body& body
 
 template <bool kWide, class T>
 __global__ void __launch_bounds__(kBlock)
-    gelu_kernel(T* y, const T* x, const float* bias, ActivationSize size) {
+    gelu_kernel(T* y, const T* x, const float* bias, Rows size) {
   const auto n = static_cast<int>(size.width);
   constexpr int N = kEach<kWide, T>;
   for_strips<N>(size, [&](int64_t, int64_t row, int64_t end, int column) {
@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kBlock)
 template <bool kWide, class T>
 __global__ void __launch_bounds__(kBlock)
     gelu_backward_kernel(GeluGradients<T> to, const T* dy, const T* x, const float* bias,
-                         ActivationSize size) {
+                         Rows size) {
   const auto n = static_cast<int>(size.width);
   constexpr int N = kEach<kWide, T>;
   for_strips<N>(size, [&](int64_t slice, int64_t row, int64_t end, int column) {
@@ -129,8 +129,7 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 template <bool kWide, class T>
-__global__ void __launch_bounds__(kBlock)
-    swiglu_kernel(T* y, SwigluInputs<T> inputs, ActivationSize size) {
+__global__ void __launch_bounds__(kBlock) swiglu_kernel(T* y, SwigluInputs<T> inputs, Rows size) {
   const auto n = static_cast<int>(size.width);
   constexpr int N = kEach<kWide, T>;
   for_strips<N>(size, [&](int64_t, int64_t row, int64_t end, int column) {
@@ -150,8 +149,7 @@ __global__ void __launch_bounds__(kBlock)
 
 template <bool kWide, class T>
 __global__ void __launch_bounds__(kBlock, 4)
-    swiglu_backward_kernel(SwigluGradients<T> to, const T* dy, SwigluInputs<T> inputs,
-                           ActivationSize size) {
+    swiglu_backward_kernel(SwigluGradients<T> to, const T* dy, SwigluInputs<T> inputs, Rows size) {
   const auto n = static_cast<int>(size.width);
   constexpr int N = kEach<kWide, T>;
   for_strips<N>(size, [&](int64_t slice, int64_t row, int64_t end, int column) {
@@ -192,12 +190,12 @@ __global__ void __launch_bounds__(kSliceSums* kWarp)
   }
 }
 
-bool is_empty(ActivationSize size) { return size.rows == 0 || size.width == 0; }
+bool is_empty(Rows size) { return size.rows == 0 || size.width == 0; }
 
 }  // namespace
 
 template <class T>
-void launch_gelu(T* y, const T* x, const float* bias, ActivationSize size, Stream stream) {
+void launch_gelu(T* y, const T* x, const float* bias, Rows size, Stream stream) {
   if (is_empty(size)) return;
   const bool wide = wide_rows(size.width) && aligned_16(y, x, bias);
   launch(wide ? gelu_kernel<true, T> : gelu_kernel<false, T>, blocks_of<T>(size, wide), stream, y,
@@ -206,7 +204,7 @@ void launch_gelu(T* y, const T* x, const float* bias, ActivationSize size, Strea
 
 template <class T>
 void launch_gelu_backward(const GeluGradients<T>& to, const T* dy, const T* x, const float* bias,
-                          ActivationSize size, Stream stream) {
+                          Rows size, Stream stream) {
   if (is_empty(size)) return;
   const bool wide = wide_rows(size.width) && aligned_16(to.x, to.value, to.sums, dy, x, bias);
   launch(wide ? gelu_backward_kernel<true, T> : gelu_backward_kernel<false, T>,
@@ -220,7 +218,7 @@ bool allows_wide(const SwigluInputs<T>& inputs, int64_t width) {
 }
 
 template <class T>
-void launch_swiglu(T* y, const SwigluInputs<T>& inputs, ActivationSize size, Stream stream) {
+void launch_swiglu(T* y, const SwigluInputs<T>& inputs, Rows size, Stream stream) {
   if (is_empty(size)) return;
   const bool wide = allows_wide(inputs, size.width) && aligned_16(y);
   launch(wide ? swiglu_kernel<true, T> : swiglu_kernel<false, T>, blocks_of<T>(size, wide), stream,
@@ -229,7 +227,7 @@ void launch_swiglu(T* y, const SwigluInputs<T>& inputs, ActivationSize size, Str
 
 template <class T>
 void launch_swiglu_backward(const SwigluGradients<T>& to, const T* dy,
-                            const SwigluInputs<T>& inputs, ActivationSize size, Stream stream) {
+                            const SwigluInputs<T>& inputs, Rows size, Stream stream) {
   if (is_empty(size)) return;
   const bool wide = allows_wide(inputs, size.width) && wide_rows(to.stride) &&
                     aligned_16(to.gate, to.up, to.value, to.gate_sums, to.up_sums, dy);
@@ -245,12 +243,12 @@ void launch_add_slices(float* dbias, const float* sums, int64_t slices, int64_t 
 }
 
 #define REV_ACTIVATION_TYPE(T)                                                                  \
-  template void launch_gelu(T*, const T*, const float*, ActivationSize, Stream);                \
+  template void launch_gelu(T*, const T*, const float*, Rows, Stream);                          \
   template void launch_gelu_backward(const GeluGradients<T>&, const T*, const T*, const float*, \
-                                     ActivationSize, Stream);                                   \
-  template void launch_swiglu(T*, const SwigluInputs<T>&, ActivationSize, Stream);              \
+                                     Rows, Stream);                                             \
+  template void launch_swiglu(T*, const SwigluInputs<T>&, Rows, Stream);                        \
   template void launch_swiglu_backward(const SwigluGradients<T>&, const T*,                     \
-                                       const SwigluInputs<T>&, ActivationSize, Stream);
+                                       const SwigluInputs<T>&, Rows, Stream);
 REV_ACTIVATION_TYPE(float)
 REV_ACTIVATION_TYPE(BFloat16)
 #undef REV_ACTIVATION_TYPE

@@ -9,19 +9,14 @@
 #include <cstdint>
 
 #include "cuda/bfloat16.h"
+#include "cuda/grid.h"
 #include "cuda/stream.h"
 
 namespace rev::cuda {
 
-/// Size of what an activation takes and gives, [rows, width].
-struct ActivationSize {
-  int64_t rows;
-  int64_t width;
-};
-
 /// y = gelu(x + bias), x and y [rows, width] contiguous, bias [width] or null.
 template <class T>
-void launch_gelu(T* y, const T* x, const float* bias, ActivationSize size, Stream stream);
+void launch_gelu(T* y, const T* x, const float* bias, Rows size, Stream stream);
 
 /// Where the gradients of gelu(x + bias) go.
 template <class T>
@@ -34,7 +29,7 @@ struct GeluGradients {
 /// The gradients from dy; all contiguous.
 template <class T>
 void launch_gelu_backward(const GeluGradients<T>& to, const T* dy, const T* x, const float* bias,
-                          ActivationSize size, Stream stream);
+                          Rows size, Stream stream);
 
 /// What SwiGLU takes: rows of gate and up, each `stride` elements after the one before, and biases
 /// [width] or null.
@@ -49,7 +44,7 @@ struct SwigluInputs {
 
 /// y = silu(gate + gate_bias) (up + up_bias), y [rows, width] contiguous.
 template <class T>
-void launch_swiglu(T* y, const SwigluInputs<T>& inputs, ActivationSize size, Stream stream);
+void launch_swiglu(T* y, const SwigluInputs<T>& inputs, Rows size, Stream stream);
 
 /// Where the gradients of SwiGLU go.
 template <class T>
@@ -65,7 +60,7 @@ struct SwigluGradients {
 /// The gradients from dy, [rows, width] contiguous.
 template <class T>
 void launch_swiglu_backward(const SwigluGradients<T>& to, const T* dy,
-                            const SwigluInputs<T>& inputs, ActivationSize size, Stream stream);
+                            const SwigluInputs<T>& inputs, Rows size, Stream stream);
 
 /// dbias [width] = the sum over slices of sums [slices, width].
 void launch_add_slices(float* dbias, const float* sums, int64_t slices, int64_t width,

@@ -73,8 +73,8 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 __global__ void __launch_bounds__(kBlock)
-    norm_kernel(float* norm, float* factor, int32_t* not_finite, const float* sums, int64_t slices,
-                float most) {
+    global_norm_kernel(float* norm, float* factor, int32_t* not_finite, const float* sums,
+                       int64_t slices, float most) {
   constexpr int kOwn = kNormSums / kBlock;
   __shared__ LongSum shared[kBlock];
   const int thread = static_cast<int>(threadIdx.x);
@@ -124,9 +124,9 @@ void launch_square_sums(const NormTensor<T>* tensors, int64_t count, Stream stre
   flush();
 }
 
-void launch_norm(float* norm, float* factor, int32_t* not_finite, const float* sums, int64_t slices,
-                 float most, Stream stream) {
-  launch(norm_kernel, 1u, stream, norm, factor, not_finite, sums, slices, most);
+void launch_global_norm(float* norm, float* factor, int32_t* not_finite, const float* sums,
+                        int64_t slices, float most, Stream stream) {
+  launch(global_norm_kernel, 1u, stream, norm, factor, not_finite, sums, slices, most);
 }
 
 template void launch_square_sums(const NormTensor<float>*, int64_t, Stream);

@@ -29,7 +29,7 @@ void launch_square_sums(const NormTensor<T>* tensors, int64_t count, Stream stre
 
 /// norm = sqrt(sum of sums[0..slices)), factor = min(1, most / norm), or 1 where norm is not
 /// finite; then *not_finite, unless it is null, becomes 1, and else is left alone.
-void launch_norm(float* norm, float* factor, int32_t* not_finite, const float* sums, int64_t slices,
-                 float most, Stream stream);
+void launch_global_norm(float* norm, float* factor, int32_t* not_finite, const float* sums,
+                        int64_t slices, float most, Stream stream);
 
 }  // namespace rev::cuda

@@ -19,8 +19,8 @@ namespace rev::kernels {
 namespace {
 
 using at::Tensor;
-using cuda::ActivationSize;
 using cuda::kSliceRows;
+using cuda::Rows;
 using cuda::slices_of;
 
 // ---- loops over a row; biases and what is not wanted are null ----
@@ -97,7 +97,7 @@ REV_VECTOR_WIDTHS void swiglu_backward_row(const SwigluRow<T>& to, const T* __re
 int64_t grain_of(int64_t n) { return std::max<int64_t>(1, kGrain / 4 / std::max<int64_t>(1, n)); }
 
 template <class Body>
-void for_rows(ActivationSize size, const Body& body) {
+void for_rows(Rows size, const Body& body) {
   at::parallel_for(0, size.rows, grain_of(size.width), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) body(row);
   });
@@ -106,7 +106,7 @@ void for_rows(ActivationSize size, const Body& body) {
 // body(row, sums) for each row; sums: kBiases rows of n, 0 before a slice's first row. After its
 // last one keep(slice, sums).
 template <int kBiases, class Body, class Keep>
-void for_slices(ActivationSize size, const Body& body, const Keep& keep) {
+void for_slices(Rows size, const Body& body, const Keep& keep) {
   const int64_t grain = (grain_of(size.width) + kSliceRows - 1) / kSliceRows;
   at::parallel_for(0, slices_of(size.rows), grain, [&](int64_t begin, int64_t end) {
     std::vector<float> sums(kBiases * size.width);
@@ -122,7 +122,7 @@ void for_slices(ActivationSize size, const Body& body, const Keep& keep) {
 }
 
 template <class T>
-void gelu_rows(T* y, const T* x, const float* bias, ActivationSize size) {
+void gelu_rows(T* y, const T* x, const float* bias, Rows size) {
   const int64_t n = size.width;
   const auto forward = bias != nullptr ? gelu_row<true, T> : gelu_row<false, T>;
   for_rows(size, [&](int64_t row) { forward(y + row * n, x + row * n, bias, n); });
@@ -130,7 +130,7 @@ void gelu_rows(T* y, const T* x, const float* bias, ActivationSize size) {
 
 template <class T>
 void gelu_backward_rows(const cuda::GeluGradients<T>& to, const T* dy, const T* x,
-                        const float* bias, ActivationSize size) {
+                        const float* bias, Rows size) {
   const int64_t n = size.width;
   const bool biased = bias != nullptr, value = to.value != nullptr;
   const auto with_bias =
@@ -150,7 +150,7 @@ void gelu_backward_rows(const cuda::GeluGradients<T>& to, const T* dy, const T* 
 }
 
 template <class T>
-void swiglu_rows(T* y, const cuda::SwigluInputs<T>& from, ActivationSize size) {
+void swiglu_rows(T* y, const cuda::SwigluInputs<T>& from, Rows size) {
   const int64_t n = size.width;
   const auto forward = from.gate_bias != nullptr ? swiglu_row<true, T> : swiglu_row<false, T>;
   for_rows(size, [&](int64_t row) {
@@ -161,7 +161,7 @@ void swiglu_rows(T* y, const cuda::SwigluInputs<T>& from, ActivationSize size) {
 
 template <class T>
 void swiglu_backward_rows(const cuda::SwigluGradients<T>& to, const T* dy,
-                          const cuda::SwigluInputs<T>& from, ActivationSize size) {
+                          const cuda::SwigluInputs<T>& from, Rows size) {
   const int64_t n = size.width;
   const bool biased = from.gate_bias != nullptr, value = to.value != nullptr;
   const auto with_bias =
@@ -220,7 +220,7 @@ T* pointer_or_null(const Tensor& t) {
   return t.defined() ? static_cast<T*>(t.mutable_data_ptr()) : nullptr;
 }
 
-ActivationSize size_of(const Tensor& x) {
+Rows size_of(const Tensor& x) {
   const int64_t n = x.size(-1);
   return {n == 0 ? 0 : x.numel() / n, n};
 }
@@ -228,12 +228,12 @@ ActivationSize size_of(const Tensor& x) {
 // Memory for slices' sums; undefined where they are not wanted.
 Tensor memory_for_sums(const Tensor& x, bool wanted) {
   if (!wanted) return {};
-  const ActivationSize size = size_of(x);
+  const Rows size = size_of(x);
   return at::empty({slices_of(size.rows), size.width}, x.options().dtype(at::kFloat));
 }
 
 // Their sum, in the bias' dtype.
-Tensor sum_of(const char* op, const Tensor& sums, const Tensor& bias, ActivationSize size) {
+Tensor sum_of(const char* op, const Tensor& sums, const Tensor& bias, Rows size) {
   if (!sums.defined()) return {};
   const Tensor total = at::empty({size.width}, sums.options());
   auto* to = total.mutable_data_ptr<float>();
@@ -246,7 +246,7 @@ Tensor sum_of(const char* op, const Tensor& sums, const Tensor& bias, Activation
 
 // t as [rows, F] with contiguous rows: a view where it has them, else a copy.
 Tensor as_rows(const Tensor& t) {
-  const ActivationSize size = size_of(t);
+  const Rows size = size_of(t);
   const Tensor rows = t.reshape({size.rows, size.width});
   return rows.stride(1) == 1 || size.width == 1 ? rows : rows.contiguous();
 }
@@ -315,7 +315,7 @@ GeluGradients bias_gelu_backward(const Tensor& dy, const Tensor& x, const Tensor
   TORCH_CHECK(!wants.reuse || dy.is_contiguous(), kOp, ": dy is to be reused and has strides ",
               dy.strides(), ", expected it contiguous");
   const Tensor from = x.contiguous(), g = dy.contiguous(), b = bias_for(kOp, bias, x);
-  const ActivationSize size = size_of(from);
+  const Rows size = size_of(from);
   GeluGradients out{wants.reuse ? dy : at::empty(x.sizes(), g.options()), {}, {}};
   if (wants.value) out.value = at::empty(x.sizes(), g.options());
   const Tensor sums = memory_for_sums(from, wants.bias);
@@ -357,7 +357,7 @@ SwigluGradients swiglu_backward(const Tensor& dy, const Tensor& gate, const Tens
   const SwigluRows rows = swiglu_inputs(kOp, gate, up, gate_bias, up_bias);
   check_like(kOp, "dy", dy, "gate", gate);
   const Tensor g = dy.contiguous();
-  const ActivationSize size = size_of(g);
+  const Rows size = size_of(g);
   std::vector<int64_t> sizes = gate.sizes().vec();
   sizes.back() = 2 * size.width;
   SwigluGradients out;

@@ -27,7 +27,7 @@ REV_VECTOR_WIDTHS float square_sum(const T* x, int64_t n) {
   });
 }
 
-// As norm_kernel adds them.
+// As global_norm_kernel adds them.
 LongSum sum_of(const float* sums, int64_t slices) {
   std::vector<LongSum> running(cuda::kNormSums, LongSum{0, 0});
   for (int64_t i = 0; i < slices; ++i) {
@@ -105,8 +105,8 @@ GlobalNorm global_norm(at::TensorList tensors, double most, const Tensor& not_fi
   const auto launch = [&](cuda::Stream stream) {
     cuda::launch_square_sums(floats.data(), static_cast<int64_t>(floats.size()), stream);
     cuda::launch_square_sums(bfloats.data(), static_cast<int64_t>(bfloats.size()), stream);
-    cuda::launch_norm(norm, factor, flag, sums.const_data_ptr<float>(), slices,
-                      static_cast<float>(most), stream);
+    cuda::launch_global_norm(norm, factor, flag, sums.const_data_ptr<float>(), slices,
+                             static_cast<float>(most), stream);
   };
   if (on_device("global_norm", sums, launch)) return out;
   sum_squares(floats);

@@ -20,8 +20,8 @@ using Types = ::testing::Types<float, BFloat16>;
 TYPED_TEST_SUITE(ActivationTest, Types);
 
 // Rows of one slice, of two, and of more than the lanes of the second sum take at once.
-constexpr ActivationSize kCases[] = {{1, 1},   {7, 31},   {33, 32},   {32, 33},  {70, 64}, {3, 257},
-                                     {2, 256}, {2, 1023}, {33, 1024}, {1, 1025}, {1100, 8}};
+constexpr Rows kCases[] = {{1, 1},   {7, 31},   {33, 32},   {32, 33},  {70, 64}, {3, 257},
+                           {2, 256}, {2, 1023}, {33, 1024}, {1, 1025}, {1100, 8}};
 
 template <class T>
 std::vector<T> numbers(uint64_t seed, int64_t n) {
@@ -41,7 +41,7 @@ std::size_t at(int64_t row, int64_t column, int64_t stride) {
 }
 
 // Terms [rows, width] summed over slices of rows.
-std::vector<float> sums_of_slices(const std::vector<float>& terms, ActivationSize size) {
+std::vector<float> sums_of_slices(const std::vector<float>& terms, Rows size) {
   std::vector<float> sums(at(slices_of(size.rows), 0, size.width));
   for (int64_t row = 0; row < size.rows; ++row) {
     for (int64_t j = 0; j < size.width; ++j) {
@@ -53,7 +53,7 @@ std::vector<float> sums_of_slices(const std::vector<float>& terms, ActivationSiz
 
 TYPED_TEST(ActivationTest, GeluIsTheFormulaInEveryBit) {
   using T = TypeParam;
-  for (const ActivationSize& size : kCases) {
+  for (const Rows& size : kCases) {
     const int64_t n = size.rows * size.width;
     for (const int64_t shift : {0, 1}) {
       for (const bool biased : {true, false}) {
@@ -79,7 +79,7 @@ TYPED_TEST(ActivationTest, GeluIsTheFormulaInEveryBit) {
 
 TYPED_TEST(ActivationTest, GeluBackwardIsTheFormulaInEveryBit) {
   using T = TypeParam;
-  for (const ActivationSize& size : kCases) {
+  for (const Rows& size : kCases) {
     const int64_t n = size.rows * size.width, slices = slices_of(size.rows);
     for (const int64_t shift : {0, 1}) {
       for (const bool whole : {true, false}) {
@@ -115,7 +115,7 @@ TYPED_TEST(ActivationTest, GeluBackwardIsTheFormulaInEveryBit) {
 
 TYPED_TEST(ActivationTest, SwigluAndItsGradientsAreTheFormulasInEveryBit) {
   using T = TypeParam;
-  for (const ActivationSize& size : kCases) {
+  for (const Rows& size : kCases) {
     const int64_t n = size.rows * size.width, slices = slices_of(size.rows);
     for (const int64_t margin : {0, 8, 3}) {
       for (const bool whole : {true, false}) {

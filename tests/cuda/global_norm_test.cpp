@@ -81,7 +81,7 @@ TYPED_TEST(SquareSumsTest, TakesListsOfSeveralTables) {
 
 class GlobalNormTest : public KernelTest {};
 
-// As norm_kernel has it.
+// As global_norm_kernel has it.
 std::vector<float> norm_and_factor(const std::vector<float>& sums, float most) {
   std::vector<LongSum> running(kNormSums, LongSum{0, 0});
   for (std::size_t i = 0; i < sums.size(); ++i) {
@@ -102,7 +102,8 @@ TEST_F(GlobalNormTest, AddsUpTheSlicesInOrderAndLimitsTheNorm) {
       const auto got = in_every_schedule([&] {
         const Buffer<float> from(sums), norm(1), factor(1);
         const Buffer<int32_t> flag(std::vector<int32_t>{7});
-        launch_norm(norm.data(), factor.data(), flag.data(), from.data(), slices, most, nullptr);
+        launch_global_norm(norm.data(), factor.data(), flag.data(), from.data(), slices, most,
+                           nullptr);
         EXPECT_EQ(flag.values()[0], 7);
         return std::vector<float>{norm.values()[0], factor.values()[0]};
       });
@@ -118,12 +119,12 @@ TEST_F(GlobalNormTest, SetsTheFlagWhereTheNormIsNotFinite) {
     sums[299] = odd;
     const Buffer<float> from(sums), norm(1), factor(1);
     const Buffer<int32_t> flag(std::vector<int32_t>{0});
-    launch_norm(norm.data(), factor.data(), flag.data(), from.data(), 300, 1.0f, nullptr);
+    launch_global_norm(norm.data(), factor.data(), flag.data(), from.data(), 300, 1.0f, nullptr);
     EXPECT_EQ(flag.values()[0], 1);
     EXPECT_EQ(factor.values()[0], 1);
     EXPECT_EQ(norm.values()[0] == kInfinity, odd == kInfinity);
     EXPECT_FALSE(norm.values()[0] < kInfinity);
-    launch_norm(norm.data(), factor.data(), nullptr, from.data(), 300, 1.0f, nullptr);
+    launch_global_norm(norm.data(), factor.data(), nullptr, from.data(), 300, 1.0f, nullptr);
   }
 }
 
