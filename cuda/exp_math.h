@@ -1,7 +1,7 @@
-// exp, log, tanh and the sigmoid in float32, of fused multiply-adds, + - * /, and whole-number
-// operations on bits, in the order written: the same bits on the CPU, at every vector width, and on
-// the GPU, where expf and its like differ. Without branches, so that compilers make vectors of
-// loops over them (GCC needs -fno-trapping-math). Denormals are arguments and results like others.
+// exp and log in float32, of fused multiply-adds, + - * /, and whole-number operations on bits, in
+// the order written: the same bits on the CPU, at every vector width, and on the GPU, where expf
+// and its like differ. Without branches, so that compilers make vectors of loops over them (GCC
+// needs -fno-trapping-math). Denormals are arguments and results like others.
 //
 // An ulp of a result y in [2^e, 2^(e+1)) is 2^(e-23), of one below 2^-126 it is 2^-149. Bounds are
 // what trying every one of the 2^32 arguments gave; beside them stands what they are made of, in
@@ -118,35 +118,6 @@ REV_HOST_DEVICE float log(float x) {
   y = x < INFINITY ? y : x;
   y = x > 0.0f ? y : -INFINITY;
   return x >= 0.0f ? y : NAN;
-}
-
-/// The hyperbolic tangent; exactly -1 or 1 from |x| = 9.011 on. Off by less than 1.41 ulp.
-///
-/// For |x| < 0.6 a minimax polynomial x + x^3 p(x^2), off by 2^-28.2 of itself and by its last two
-/// roundings. Beyond, 1 - 2 / (e^(2 |x|) + 1): the power is off by an ulp, the sum and the quotient
-/// round, all that times a quotient below 0.47, and the difference rounds by u/2.
-REV_HOST_DEVICE float tanh(float x) {
-  const float size = fabsf(x);
-  const float square = x * x;
-  float p = -0x1.828502p-8f;
-  p = fmaf(p, square, 0x1.54c346p-6f);
-  p = fmaf(p, square, -0x1.b89aaap-5f);
-  p = fmaf(p, square, 0x1.1109bep-3f);
-  p = fmaf(p, square, -0x1.55553ep-2f);
-  const float near = fmaf(p * square, x, x);
-  const Exponent e = split_exponent(size > 10.0f ? 20.0f : 2.0f * size);
-  const float power = exp_near_zero(e.r) * power_of_two(e.n);
-  const float far = 1.0f - 2.0f / (power + 1.0f);
-  return copysignf(size < 0.6f ? near : far, x);
-}
-
-/// 1 / (1 + e^-x); 0 at -inf, 1 at inf. Off by less than 2.41 ulp.
-///
-/// As z / (1 + z) with z = e^-|x| where x is negative, which keeps results below 2^-126: z is off
-/// by an ulp, the sum and the quotient round.
-REV_HOST_DEVICE float sigmoid(float x) {
-  const float z = exp(-fabsf(x));
-  return (x < 0.0f ? z : 1.0f) / (1.0f + z);
 }
 
 }  // namespace rev::cuda

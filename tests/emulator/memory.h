@@ -1,5 +1,5 @@
-// Loads and stores that say how the caches should treat them, and fences: nothing more than plain
-// accesses here.
+// Loads and stores that say how the caches should treat them: nothing more than plain accesses
+// here.
 #pragma once
 
 #define REV_LOAD(name) \
@@ -26,6 +26,10 @@ REV_STORE(__stwb)
 REV_STORE(__stwt)
 #undef REV_STORE
 
-inline void __threadfence() {}
-inline void __threadfence_block() {}
-inline void __threadfence_system() {}
+// Threads see each other's stores at once here, so that a fence too few would not be found.
+#define REV_FENCE(name) \
+  [[gnu::error("not in the emulator: let a barrier or a kernel end")]] void name();
+REV_FENCE(__threadfence)
+REV_FENCE(__threadfence_block)
+REV_FENCE(__threadfence_system)
+#undef REV_FENCE
