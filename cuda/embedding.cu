@@ -33,23 +33,21 @@ __device__ __forceinline__ int digit_of(int32_t key, int shift) {
   return key >> shift & (kDigits - 1);
 }
 
-// counts[tile, d] = how many of the tile's keys have digit d.
+// counts[tile, d] = how many of the tile's keys have digit d. A block has a tile.
 template <class K>
 __global__ void __launch_bounds__(kBlock)
     count_digits_kernel(int32_t* counts, const K* keys, int64_t n, int32_t vocabulary, int shift) {
   __shared__ int count[kDigits];
   const int thread = static_cast<int>(threadIdx.x);
-  for (int64_t tile = blockIdx.x; tile * kTile < n; tile += gridDim.x) {
-    count[thread] = 0;
-    __syncthreads();
-    for (int j = thread; j < kTile; j += kBlock) {
-      const int64_t i = tile * kTile + j;
-      if (i < n) atomicAdd(&count[digit_of(key_of(keys[i], vocabulary), shift)], 1);
-    }
-    __syncthreads();
-    counts[tile * kDigits + thread] = count[thread];
-    __syncthreads();
+  const int64_t tile = blockIdx.x;
+  count[thread] = 0;
+  __syncthreads();
+  for (int j = thread; j < kTile; j += kBlock) {
+    const int64_t i = tile * kTile + j;
+    if (i < n) atomicAdd(&count[digit_of(key_of(keys[i], vocabulary), shift)], 1);
   }
+  __syncthreads();
+  counts[tile * kDigits + thread] = count[thread];
 }
 
 // The sum of what the threads before this one hold.
@@ -196,12 +194,11 @@ SortedTokens launch_sort_tokens(const int64_t* tokens, int64_t n, int64_t vocabu
   const auto tiles = static_cast<unsigned>(tiles_of(n));
   for (int shift = 0; shift == 0 || vocabulary >> shift != 0; shift += kDigitBits) {
     if (shift == 0) {
-      launch(count_digits_kernel<int64_t>, blocks_for(n, kTile), stream, counts, tokens, n, v,
-             shift);
+      launch(count_digits_kernel<int64_t>, tiles, stream, counts, tokens, n, v, shift);
       launch(move_digits_kernel<int64_t>, tiles, stream, moved_keys, moved_places, tokens, nullptr,
              counts, n, v, shift);
     } else {
-      launch(count_digits_kernel<int32_t>, blocks_for(n, kTile), stream, counts, keys, n, v, shift);
+      launch(count_digits_kernel<int32_t>, tiles, stream, counts, keys, n, v, shift);
       launch(move_digits_kernel<int32_t>, tiles, stream, moved_keys, moved_places, keys, places,
              counts, n, v, shift);
     }

@@ -68,7 +68,6 @@ __global__ void __launch_bounds__(kBlock)
     }
     const float total = ordered_row_sum<kBlock>(sum, exchange);
     if (threadIdx.x == 0) t.sums[number] = total;
-    __syncthreads();  // before the next slice's exchange
   }
 }
 

@@ -101,6 +101,12 @@ TYPED_TEST(CrossEntropyTest, MoreRowsThanABlockTakes) {
   check(random_case<TypeParam>(19, 40, 0, 2), kTerms);
 }
 
+TYPED_TEST(CrossEntropyTest, BlocksTakeRowsOneAfterTheOther) {
+  const FewBlocks few(1);
+  check(random_case<TypeParam>(27, 40, 0, 11), kTerms);
+  check(random_case<TypeParam>(4, 1032, 0, 11), kTerms);
+}
+
 TYPED_TEST(CrossEntropyTest, AWideRowIsTakenInRounds) {
   check(random_case<TypeParam>(1, 3 * 2048 + 8, 0, 3), kTerms);
 }

@@ -61,7 +61,7 @@ constexpr uint64_t kSeed = 0x123456789abcdef0u, kOffset = 0x400000044u;
 constexpr Kept kKept{0xb3333333u, 1 / 0.7f};
 
 template <class T>
-void expect_dropout(int64_t n, int64_t shift) {
+void expect_dropout(int64_t n, Shifts shift) {
   const auto x = Random(1).reals<T>(n, 3);
   const auto numbers = numbers_of(n, kSeed, kOffset);
   auto want = x;
@@ -69,14 +69,14 @@ void expect_dropout(int64_t n, int64_t shift) {
     want[i] = narrow<T>(widen(x[i]) * (numbers[i] < kKept.threshold ? kKept.scale : 0.0f));
   }
   const auto got = in_every_schedule([&] {
-    const Buffer<T> from(x, shift), y(n, shift);
+    const Buffer<T> from(x, shift(0)), y(n, shift(1));
     launch_dropout(y.data(), from.data(), n, kKept, {kSeed, kOffset}, nullptr);
     return y.values();
   });
-  EXPECT_TRUE(same_bits(got, want)) << n << " shift " << shift;
-  const Buffer<T> y(x, shift);  // in place
+  EXPECT_TRUE(same_bits(got, want)) << n << ", " << shift;
+  const Buffer<T> y(x, shift(0));  // in place
   launch_dropout(y.data(), y.data(), n, kKept, {kSeed, kOffset}, nullptr);
-  EXPECT_TRUE(same_bits(y.values(), want)) << n << " shift " << shift;
+  EXPECT_TRUE(same_bits(y.values(), want)) << n << ", " << shift;
 }
 
 TEST_F(DropoutTest, KeepsElementsByTheirNumbers) {
@@ -88,22 +88,41 @@ TEST_F(DropoutTest, KeepsElementsByTheirNumbers) {
   }
 }
 
-TEST_F(DropoutTest, TheMaskIsTheSame) {
-  for (const int64_t n : kSizes) {
-    const auto numbers = numbers_of(n, kSeed, kOffset);
-    std::vector<uint8_t> want;
-    for (int64_t i = 0; i < n; ++i) {
-      want.push_back(numbers[static_cast<std::size_t>(i)] < kKept.threshold ? 1 : 0);
-    }
-    for (int64_t shift = 0; shift < 4; ++shift) {
-      const auto got = in_every_schedule([&] {
-        const Buffer<uint8_t> mask(n, shift);
-        launch_dropout_mask(mask.data(), n, kKept.threshold, {kSeed, kOffset}, nullptr);
-        return mask.values();
-      });
-      EXPECT_TRUE(same_bits(got, want)) << n << " shift " << shift;
-    }
+TEST_F(DropoutTest, EitherPointerMayBeTheOneThatIsNotAligned) {
+  for (const int only : {0, 1}) {
+    expect_dropout<float>(64, {1, only});
+    expect_dropout<BFloat16>(64, {1, only});
   }
+}
+
+TEST_F(DropoutTest, ABlockTakesStretchesOneAfterTheOther) {
+  const FewBlocks few(1);
+  for (const int64_t shift : {0, 1}) {
+    expect_dropout<float>(3 * 1024 + 5, shift);
+    expect_dropout<BFloat16>(3 * 2048 + 5, shift);
+  }
+}
+
+void expect_mask(int64_t n) {
+  const auto numbers = numbers_of(n, kSeed, kOffset);
+  std::vector<uint8_t> want;
+  for (int64_t i = 0; i < n; ++i) {
+    want.push_back(numbers[static_cast<std::size_t>(i)] < kKept.threshold ? 1 : 0);
+  }
+  for (int64_t shift = 0; shift < 4; ++shift) {
+    const auto got = in_every_schedule([&] {
+      const Buffer<uint8_t> mask(n, shift);
+      launch_dropout_mask(mask.data(), n, kKept.threshold, {kSeed, kOffset}, nullptr);
+      return mask.values();
+    });
+    EXPECT_TRUE(same_bits(got, want)) << n << " shift " << shift;
+  }
+}
+
+TEST_F(DropoutTest, TheMaskIsTheSame) {
+  for (const int64_t n : kSizes) expect_mask(n);
+  const FewBlocks few(1);
+  expect_mask(3 * 4096 + 5);
 }
 
 TEST_F(DropoutTest, AnOffsetInDeviceMemoryIsReadWhenTheKernelRunsAndAdded) {

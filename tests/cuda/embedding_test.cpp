@@ -63,6 +63,44 @@ TEST_F(SortTokensTest, IsStableAndPutsStrangersLast) {
   }
 }
 
+struct EmbeddingCase {
+  int64_t n, channels, vocabulary;
+  Shifts shift;
+};
+
+template <class W, class G>
+void expect_rows(const EmbeddingCase& c) {
+  Random random(static_cast<uint64_t>(c.n * c.channels));
+  const auto tokens = random_tokens(3, c.n, c.n == 90 ? -1 : 0, c.vocabulary);
+  const auto grad = random.reals<G>(c.n * c.channels, 2.0f);
+  std::vector<W> want(static_cast<std::size_t>(c.vocabulary * c.channels), narrow<W>(0.5f));
+  for (int64_t v = 0; v < c.vocabulary; ++v) {
+    if (std::count(tokens.begin(), tokens.end(), v) == 0) continue;
+    for (int64_t j = 0; j < c.channels; ++j) {
+      float sum = 0;
+      for (int64_t i = 0; i < c.n; ++i) {
+        if (tokens[static_cast<std::size_t>(i)] == v) {
+          sum += widen(grad[static_cast<std::size_t>(i * c.channels + j)]);
+        }
+      }
+      want[static_cast<std::size_t>(v * c.channels + j)] = narrow<W>(sum);
+    }
+  }
+  const auto order = sorted(tokens, c.vocabulary);
+  const auto got = in_every_schedule([&] {
+    const Buffer<int32_t> keys(std::get<0>(order)), places(std::get<1>(order));
+    const Buffer<G> rows(grad, c.shift(0));
+    const Buffer<W> dweight(
+        std::vector<W>(static_cast<std::size_t>(c.vocabulary * c.channels), narrow<W>(0.5f)),
+        c.shift(1));
+    launch_embedding_backward(dweight.data(), rows.data(), {keys.data(), places.data()}, c.n,
+                              c.channels, c.vocabulary, nullptr);
+    return dweight.values();
+  });
+  EXPECT_TRUE(same_bits(got, want))
+      << c.n << " x " << c.channels << " of " << c.vocabulary << ", " << c.shift;
+}
+
 template <class Types>
 class EmbeddingTest : public KernelTest {};
 
@@ -76,44 +114,23 @@ using AllTypes = ::testing::Types<Types<float, float>, Types<float, BFloat16>,
 TYPED_TEST_SUITE(EmbeddingTest, AllTypes);
 
 TYPED_TEST(EmbeddingTest, AddsTheRowsOfEachTokenInTheirOrder) {
-  using W = typename TypeParam::W;
-  using G = typename TypeParam::G;
-  struct Case {
-    int64_t n, channels, vocabulary, shift;
-  };
   // Runs shorter than a warp, of a warp and longer; strips of columns that end inside a lane's.
-  const Case cases[] = {{1, 8, 1, 0},   {70, 8, 1, 0},    {33, 257, 2, 0},  {64, 31, 2, 1},
-                        {7, 1, 4, 0},   {12, 24, 100, 3}, {35, 1024, 3, 0}, {6, 1025, 2, 0},
-                        {90, 16, 9, 1}, {0, 8, 3, 0}};
-  for (const Case& c : cases) {
-    Random random(static_cast<uint64_t>(c.n * c.channels));
-    const auto tokens = random_tokens(3, c.n, c.n == 90 ? -1 : 0, c.vocabulary);
-    const auto grad = random.reals<G>(c.n * c.channels, 2.0f);
-    std::vector<W> want(static_cast<std::size_t>(c.vocabulary * c.channels), narrow<W>(0.5f));
-    for (int64_t v = 0; v < c.vocabulary; ++v) {
-      if (std::count(tokens.begin(), tokens.end(), v) == 0) continue;
-      for (int64_t j = 0; j < c.channels; ++j) {
-        float sum = 0;
-        for (int64_t i = 0; i < c.n; ++i) {
-          if (tokens[static_cast<std::size_t>(i)] == v) {
-            sum += widen(grad[static_cast<std::size_t>(i * c.channels + j)]);
-          }
-        }
-        want[static_cast<std::size_t>(v * c.channels + j)] = narrow<W>(sum);
-      }
-    }
-    const auto order = sorted(tokens, c.vocabulary);
-    const auto got = in_every_schedule([&] {
-      const Buffer<int32_t> keys(std::get<0>(order)), places(std::get<1>(order));
-      const Buffer<G> rows(grad, c.shift);
-      const Buffer<W> dweight(
-          std::vector<W>(static_cast<std::size_t>(c.vocabulary * c.channels), narrow<W>(0.5f)),
-          c.shift);
-      launch_embedding_backward(dweight.data(), rows.data(), {keys.data(), places.data()}, c.n,
-                                c.channels, c.vocabulary, nullptr);
-      return dweight.values();
-    });
-    EXPECT_TRUE(same_bits(got, want)) << c.n << " x " << c.channels << " of " << c.vocabulary;
+  const EmbeddingCase cases[] = {
+      {1, 8, 1, 0},     {70, 8, 1, 0},    {33, 257, 2, 0}, {64, 31, 2, 1}, {7, 1, 4, 0},
+      {12, 24, 100, 3}, {35, 1024, 3, 0}, {6, 1025, 2, 0}, {90, 16, 9, 1}, {0, 8, 3, 0}};
+  for (const auto& c : cases) expect_rows<typename TypeParam::W, typename TypeParam::G>(c);
+}
+
+TYPED_TEST(EmbeddingTest, EitherPointerMayBeTheOneThatIsNotAligned) {
+  for (const int only : {0, 1}) {
+    expect_rows<typename TypeParam::W, typename TypeParam::G>({12, 24, 5, {1, only}});
+  }
+}
+
+TYPED_TEST(EmbeddingTest, BlocksTakeTokensOneAfterTheOther) {
+  for (const unsigned blocks : {1u, 2u}) {
+    const FewBlocks few(blocks);
+    expect_rows<typename TypeParam::W, typename TypeParam::G>({51, 24, 40, 0});
   }
 }
 

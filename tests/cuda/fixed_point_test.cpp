@@ -35,29 +35,36 @@ std::vector<int64_t> index_of(int64_t n, int64_t rows) {
   return index;
 }
 
+void expect_gathered(Size size, Shifts shift) {
+  const int64_t rows = 2 * size.rows;
+  const auto x = Random(1).integers(rows * size.width, -(1 << 30), 1 << 30);
+  const auto index = index_of(size.rows, rows);
+  std::vector<float> want;
+  for (const int64_t row : index) {
+    for (int64_t j = 0; j < size.width; ++j) {
+      want.push_back(static_cast<float>(x[static_cast<std::size_t>(row * size.width + j)]) *
+                     0x1p-16f);
+    }
+  }
+  const auto got = in_every_schedule([&] {
+    const Buffer<int32_t> from(x, shift(0));
+    const Buffer<int64_t> rows_of(index);
+    const Buffer<float> values(size.rows * size.width, shift(1));
+    launch_gather_cells(values.data(), from.data(), rows_of.data(), 0x1p-16f,
+                        {size.rows, size.width}, nullptr);
+    return values.values();
+  });
+  EXPECT_TRUE(same_bits(got, want)) << size << ", " << shift;
+}
+
 TEST_F(FixedPointTest, GathersValuesOfRows) {
   for (const Size size : kRowSizes) {
-    const int64_t rows = 2 * size.rows;
-    const auto x = Random(1).integers(rows * size.width, -(1 << 30), 1 << 30);
-    const auto index = index_of(size.rows, rows);
-    std::vector<float> want;
-    for (const int64_t row : index) {
-      for (int64_t j = 0; j < size.width; ++j) {
-        want.push_back(static_cast<float>(x[static_cast<std::size_t>(row * size.width + j)]) *
-                       0x1p-16f);
-      }
-    }
-    for (int64_t shift = 0; shift < 2; ++shift) {
-      const auto got = in_every_schedule([&] {
-        const Buffer<int32_t> from(x, shift);
-        const Buffer<int64_t> rows_of(index);
-        const Buffer<float> values(size.rows * size.width, shift);
-        launch_gather_cells(values.data(), from.data(), rows_of.data(), 0x1p-16f,
-                            {size.rows, size.width}, nullptr);
-        return values.values();
-      });
-      EXPECT_TRUE(same_bits(got, want)) << size.rows << " x " << size.width << " shift " << shift;
-    }
+    for (int64_t shift = 0; shift < 2; ++shift) expect_gathered(size, shift);
+  }
+  for (const int only : {0, 1}) expect_gathered({2, 40}, {1, only});
+  for (const unsigned blocks : {1u, 2u}) {
+    const FewBlocks few(blocks);
+    for (const int64_t width : {33, 40}) expect_gathered({51, width}, 0);
   }
 }
 
@@ -98,7 +105,7 @@ Stepped step(std::vector<int32_t> x, const std::vector<int32_t>& y, const std::v
 }
 
 template <class F>
-void expect_steps(Size size, bool first, int64_t shift, unsigned most_slices = kMostSlices) {
+void expect_steps(Size size, bool first, Shifts shift, unsigned most_slices = kMostSlices) {
   const int64_t n = size.rows, rows = n + n / 2 + 1, width = size.width;
   Random random(7);
   const auto y = random.integers(rows * width, -(1 << 30), 1 << 30);
@@ -122,8 +129,8 @@ void expect_steps(Size size, bool first, int64_t shift, unsigned most_slices = k
   const Stepped want = step(x, y, f, width, index, first ? std::vector<int64_t>() : moved, moves);
 
   const auto got = in_every_schedule([&] {
-    const Buffer<int32_t> states(x, shift), constants(y, shift);
-    const Buffer<F> field(f, shift);
+    const Buffer<int32_t> states(x, shift(0)), constants(y, shift(1));
+    const Buffer<F> field(f, shift(2));
     const Buffer<int64_t> tokens(index), before(moved);
     const Buffer<int64_t> next(n), next_moved(n), record(3), scratch(fixed_point_scratch(n));
     launch_fixed_point_step(states.data(), constants.data(), field.data(), kScale, width,
@@ -137,7 +144,7 @@ void expect_steps(Size size, bool first, int64_t shift, unsigned most_slices = k
     return std::tuple(states.values(), left, left_moved, found);
   });
   EXPECT_TRUE(same_bits(got, std::tuple(want.x, want.index, want.moved, want.record)))
-      << n << " x " << width << " shift " << shift << " first " << first;
+      << size << ", " << shift << ", first " << first;
 }
 
 TEST_F(FixedPointTest, AStepMovesTokensAndListsThoseThatHaveNotSettledInTheirOrder) {
@@ -148,6 +155,13 @@ TEST_F(FixedPointTest, AStepMovesTokensAndListsThoseThatHaveNotSettledInTheirOrd
         expect_steps<BFloat16>(size, first, shift);
       }
     }
+  }
+}
+
+TEST_F(FixedPointTest, AnyPointerMayBeTheOneThatIsNotAligned) {
+  for (int only = 0; only < 3; ++only) {
+    expect_steps<float>({3, 40}, false, {1, only});
+    expect_steps<BFloat16>({3, 40}, false, {1, only});
   }
 }
 
@@ -171,7 +185,7 @@ TEST_F(FixedPointTest, NoTokensLeaveNone) {
 }
 
 template <class F>
-void expect_corrections(Size size, int count, int64_t shift) {
+void expect_corrections(Size size, int count, Shifts shift) {
   const int64_t n = size.rows * size.width;
   Random random(9);
   const auto x = random.integers(n, -(1 << 30), 1 << 30);
@@ -203,8 +217,8 @@ void expect_corrections(Size size, int count, int64_t shift) {
     want_sums[r] = static_cast<int64_t>(sum);
   }
   const auto got = in_every_schedule([&] {
-    const Buffer<int32_t> states(x, shift), constants(y, shift);
-    const Buffer<F> field(f, shift);
+    const Buffer<int32_t> states(x, shift(0)), constants(y, shift(1));
+    const Buffer<F> field(f, shift(2));
     const Buffer<uint8_t> bits(packed);
     const Buffer<int64_t> right(expected), found(sums);
     launch_correct_cells(states.data(), constants.data(), field.data(), kScale, bits.data(), count,
@@ -212,7 +226,7 @@ void expect_corrections(Size size, int count, int64_t shift) {
     return std::tuple(states.values(), found.values());
   });
   EXPECT_TRUE(same_bits(got, std::tuple(want, want_sums)))
-      << size.rows << " x " << size.width << ", " << count << " bits, shift " << shift;
+      << size << ", " << count << " bits, " << shift;
 }
 
 TEST_F(FixedPointTest, CorrectsTheRefutedRowsAlone) {
@@ -223,6 +237,14 @@ TEST_F(FixedPointTest, CorrectsTheRefutedRowsAlone) {
         expect_corrections<BFloat16>(size, count, shift);
       }
     }
+  }
+  for (int only = 0; only < 3; ++only) {
+    expect_corrections<float>({2, 40}, 4, {1, only});
+    expect_corrections<BFloat16>({2, 40}, 4, {1, only});
+  }
+  for (const unsigned blocks : {1u, 2u}) {
+    const FewBlocks few(blocks);
+    for (const int64_t width : {33, 40}) expect_corrections<float>({51, width}, 2, 0);
   }
 }
 

@@ -79,6 +79,21 @@ TYPED_TEST(SquareSumsTest, TakesListsOfSeveralTables) {
   EXPECT_TRUE(same_bits(sums.values(), want));
 }
 
+TYPED_TEST(SquareSumsTest, ABlockTakesSlicesOneAfterTheOther) {
+  using T = TypeParam;
+  const int64_t n = 3 * kNormSlice + 9;
+  const auto values = Random(3).reals<T>(n, 3.0f);
+  const FewBlocks few(1);
+  const auto got = in_every_schedule([&] {
+    const Buffer<T> x(values);
+    const Buffer<float> sums(4);
+    const NormTensor<T> tensor{x.data(), n, sums.data()};
+    launch_square_sums(&tensor, 1, nullptr);
+    return sums.values();
+  });
+  EXPECT_TRUE(same_bits(got, square_sums(values)));
+}
+
 class GlobalNormTest : public KernelTest {};
 
 // As global_norm_kernel has it.

@@ -78,12 +78,12 @@ Results<T> expected(const Case<T>& c, const KlTerms& terms, bool gradient, bool 
 }
 
 template <class T>
-void check(const Case<T>& c, int64_t shift = 0, bool targets = true) {
+void check(const Case<T>& c, Shifts shift = 0, bool targets = true) {
   for (const bool reverse : {false, true}) {
     for (const bool gradient : {true, false}) {
       const KlTerms terms{0.75f, 1.5f, reverse};
       const auto got = in_every_schedule([&] {
-        const Buffer<T> teacher(c.teacher, shift), student(c.student, shift);
+        const Buffer<T> teacher(c.teacher, shift(0)), student(c.student, shift(1));
         const Buffer<int64_t> of_rows(c.targets);
         const Buffer<float> divergence(c.size.rows);
         const int64_t* const target = targets ? of_rows.data() : nullptr;
@@ -99,8 +99,8 @@ void check(const Case<T>& c, int64_t shift = 0, bool targets = true) {
       });
       EXPECT_TRUE(same_bits(got, expected(c, terms, gradient, targets)))
           << c.size.rows << " x " << c.size.width << ", strides " << c.size.teacher_stride << " "
-          << c.size.student_stride << ", shift " << shift << ", gradient " << gradient
-          << ", reverse " << reverse;
+          << c.size.student_stride << ", " << shift << ", gradient " << gradient << ", reverse "
+          << reverse;
     }
   }
 }
@@ -118,6 +118,12 @@ TYPED_TEST(KlTest, IsTheFormulaAtEveryWidth) {
 
 TYPED_TEST(KlTest, MoreRowsThanABlockTakes) { check(random_case<TypeParam>(10, 17, 0, 0)); }
 
+TYPED_TEST(KlTest, BlocksTakeRowsOneAfterTheOther) {
+  const FewBlocks few(1);
+  check(random_case<TypeParam>(27, 17, 0, 0));
+  check(random_case<TypeParam>(4, 1032, 0, 0));
+}
+
 TYPED_TEST(KlTest, RowsMayLieApart) {
   // With a gap of 7 rows of 2049 start at multiples of 16 bytes, though their ends are odd.
   check(random_case<TypeParam>(2, 2049, 7, 7));
@@ -129,6 +135,10 @@ TYPED_TEST(KlTest, RowsMayStartAnywhere) {
   for (const int64_t shift : {1, 2}) {
     check(random_case<TypeParam>(1, 1032, 0, 0), shift);
     check(random_case<TypeParam>(2, 64, 0, 0), shift);
+  }
+  for (const int only : {0, 1}) {
+    check(random_case<TypeParam>(1, 1032, 0, 0), {1, only});
+    check(random_case<TypeParam>(2, 64, 0, 0), {1, only});
   }
 }
 

@@ -56,21 +56,26 @@ std::vector<int64_t> sums_of(const std::vector<int32_t>& cells, Size size) {
   return sums;
 }
 
+void expect_packed(int64_t n, int count, Shifts shift) {
+  const auto cells = cells_of(n, 1);
+  const auto want = packed_of(cells, count);
+  const auto got = in_every_schedule([&] {
+    const Buffer<int32_t> from(cells, shift(0));
+    const Buffer<uint8_t> packed(static_cast<int64_t>(want.size()), shift(1));
+    launch_pack_low_bits(packed.data(), from.data(), n, count, nullptr);
+    return packed.values();
+  });
+  EXPECT_TRUE(same_bits(got, want)) << count << " bits of " << n << ", " << shift;
+}
+
 TEST_F(LowBitsTest, PacksEveryCellsLowBitsAndZerosBehindThem) {
   for (const int count : kCounts) {
     for (const int64_t n : {1, 3, 7, 8, 31, 32, 33, 257, 1023, 1024, 1025}) {
-      const auto cells = cells_of(n, 1);
-      const auto want = packed_of(cells, count);
-      for (int64_t shift = 0; shift < 4; ++shift) {
-        const auto got = in_every_schedule([&] {
-          const Buffer<int32_t> from(cells, shift);
-          const Buffer<uint8_t> packed(static_cast<int64_t>(want.size()), shift);
-          launch_pack_low_bits(packed.data(), from.data(), n, count, nullptr);
-          return packed.values();
-        });
-        EXPECT_TRUE(same_bits(got, want)) << count << " bits of " << n << " shift " << shift;
-      }
+      for (int64_t shift = 0; shift < 4; ++shift) expect_packed(n, count, shift);
     }
+    for (const int only : {0, 1}) expect_packed(64, count, {1, only});
+    const FewBlocks few(1);  // which takes 16 cells a thread at most, again and again
+    expect_packed(3 * 4096 + 5, count, 0);
   }
 }
 
@@ -92,35 +97,42 @@ TEST_F(LowBitsTest, NearestCellIsTheOnlyOneInReachWithTheseBits) {
   }
 }
 
+void expect_selected(Size size, int count, Shifts shift) {
+  const int64_t n = size.rows * size.width;
+  const auto near = cells_of(n, 3);
+  const auto packed = packed_of(cells_of(n, 4), count);
+  auto want = near;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    want[i] =
+        nearest_cell(near[i], packed_at(packed.data(), static_cast<int64_t>(i), count), count);
+  }
+  const auto got = in_every_schedule([&] {
+    const Buffer<int32_t> from(near, shift(0)), x(n, shift(1));
+    const Buffer<uint8_t> bits(packed, shift(2));
+    const Buffer<int64_t> sums(size.rows);
+    launch_select_by_low_bits(x.data(), from.data(), bits.data(), count, {size.rows, size.width},
+                              sums.data(), nullptr);
+    return std::tuple(x.values(), sums.values());
+  });
+  EXPECT_TRUE(same_bits(got, std::tuple(want, sums_of(want, size))))
+      << count << " bits of " << size << ", " << shift;
+  // In place, without sums.
+  const Buffer<int32_t> x(near);
+  const Buffer<uint8_t> bits(packed);
+  launch_select_by_low_bits(x.data(), x.data(), bits.data(), count, {size.rows, size.width},
+                            nullptr, nullptr);
+  EXPECT_TRUE(same_bits(x.values(), want));
+}
+
 TEST_F(LowBitsTest, SelectsCellsAndSumsTheirRows) {
   for (const int count : kCounts) {
     for (const Size size : kRowSizes) {
-      const int64_t n = size.rows * size.width;
-      const auto near = cells_of(n, 3);
-      const auto packed = packed_of(cells_of(n, 4), count);
-      auto want = near;
-      for (std::size_t i = 0; i < want.size(); ++i) {
-        want[i] =
-            nearest_cell(near[i], packed_at(packed.data(), static_cast<int64_t>(i), count), count);
-      }
-      for (int64_t shift = 0; shift < 2; ++shift) {
-        const auto got = in_every_schedule([&] {
-          const Buffer<int32_t> from(near, shift), x(n, shift);
-          const Buffer<uint8_t> bits(packed, shift);
-          const Buffer<int64_t> sums(size.rows);
-          launch_select_by_low_bits(x.data(), from.data(), bits.data(), count,
-                                    {size.rows, size.width}, sums.data(), nullptr);
-          return std::tuple(x.values(), sums.values());
-        });
-        EXPECT_TRUE(same_bits(got, std::tuple(want, sums_of(want, size))))
-            << count << " bits of " << size.rows << " x " << size.width << " shift " << shift;
-      }
-      // In place, without sums.
-      const Buffer<int32_t> x(near);
-      const Buffer<uint8_t> bits(packed);
-      launch_select_by_low_bits(x.data(), x.data(), bits.data(), count, {size.rows, size.width},
-                                nullptr, nullptr);
-      EXPECT_TRUE(same_bits(x.values(), want));
+      for (int64_t shift = 0; shift < 2; ++shift) expect_selected(size, count, shift);
+    }
+    for (int only = 0; only < 3; ++only) expect_selected({2, 64}, count, {1, only});
+    for (const unsigned blocks : {1u, 2u}) {
+      const FewBlocks few(blocks);
+      for (const int64_t width : {33, 64}) expect_selected({51, width}, count, 0);
     }
   }
 }
@@ -141,50 +153,54 @@ std::vector<uint32_t> planes_of(const std::vector<int32_t>& cells, Size size, in
   return planes;
 }
 
+void expect_shifted(Size size, Shift a, int64_t shift) {
+  const int64_t n = size.rows * size.width;
+  const Rows rows{size.rows, size.width};
+  const auto cells = cells_of(n, 5);
+  auto down = cells;
+  for (int32_t& cell : down) {
+    // floor(y / 2^s), by division.
+    const int64_t unit = int64_t{1} << a.places;
+    const int64_t floor = (int64_t{cell} - ((int64_t{cell} % unit + unit) % unit)) / unit;
+    cell = static_cast<int32_t>(a.negative ? -floor : floor);
+  }
+  const auto planes = planes_of(cells, size, a.places);
+  const auto sums = sums_of(cells, size), sums_down = sums_of(down, size);
+  const std::vector<int32_t> inside{0};
+  const auto got = in_every_schedule([&] {
+    const Buffer<int32_t> y(cells, shift), saturated(inside);
+    const Buffer<uint32_t> kept(static_cast<int64_t>(planes.size()), shift);
+    const Buffer<int64_t> before(size.rows), after(size.rows);
+    launch_shift_down(y.data(), kept.data(), a, rows,
+                      {before.data(), after.data(), saturated.data()}, nullptr);
+    return std::tuple(y.values(), kept.values(), before.values(), after.values(),
+                      saturated.values());
+  });
+  EXPECT_TRUE(same_bits(got, std::tuple(down, planes, sums, sums_down, inside)))
+      << a.places << a.negative << ": " << size << ", shift " << shift;
+  const auto undone = in_every_schedule([&] {
+    const Buffer<int32_t> y(down, shift), saturated(inside);
+    const Buffer<uint32_t> kept(planes, shift);
+    const Buffer<int64_t> before(size.rows), after(size.rows);
+    launch_shift_up(y.data(), kept.data(), a, rows, {before.data(), after.data(), saturated.data()},
+                    nullptr);
+    return std::tuple(y.values(), before.values(), after.values(), saturated.values());
+  });
+  EXPECT_TRUE(same_bits(undone, std::tuple(cells, sums_down, sums, inside)))
+      << a.places << a.negative << ": " << size << ", shift " << shift;
+}
+
 TEST_F(LowBitsTest, ShiftDownKeepsItsBitsAndShiftUpUndoesItInEveryBit) {
   for (int s = 1; s <= kMostPlanes; ++s) {
     for (const bool negative : {false, true}) {
       for (const Size size : {Size{1, 1}, {7, 3}, {8, 32}, {3, 33}, {1, 128}, {17, 36}, {2, 260}}) {
-        const int64_t n = size.rows * size.width;
-        const Shift a{s, negative};
-        const Rows rows{size.rows, size.width};
-        const auto cells = cells_of(n, 5);
-        auto down = cells;
-        for (int32_t& cell : down) {
-          // floor(y / 2^s), by division.
-          const int64_t unit = int64_t{1} << s;
-          const int64_t floor = (int64_t{cell} - ((int64_t{cell} % unit + unit) % unit)) / unit;
-          cell = static_cast<int32_t>(negative ? -floor : floor);
-        }
-        const auto planes = planes_of(cells, size, s);
-        const auto sums = sums_of(cells, size), sums_down = sums_of(down, size);
-        for (int64_t shift = 0; shift < 2; ++shift) {
-          const auto got = in_every_schedule([&] {
-            const Buffer<int32_t> y(cells, shift), saturated(std::vector<int32_t>{0});
-            const Buffer<uint32_t> kept(static_cast<int64_t>(planes.size()));
-            const Buffer<int64_t> before(size.rows), after(size.rows);
-            launch_shift_down(y.data(), kept.data(), a, rows,
-                              {before.data(), after.data(), saturated.data()}, nullptr);
-            return std::tuple(y.values(), kept.values(), before.values(), after.values(),
-                              saturated.values());
-          });
-          EXPECT_TRUE(
-              same_bits(got, std::tuple(down, planes, sums, sums_down, std::vector<int32_t>{0})))
-              << s << negative << ": " << size.rows << " x " << size.width << " shift " << shift;
-          const auto undone = in_every_schedule([&] {
-            const Buffer<int32_t> y(down, shift), saturated(std::vector<int32_t>{0});
-            const Buffer<uint32_t> kept(planes);
-            const Buffer<int64_t> before(size.rows), after(size.rows);
-            launch_shift_up(y.data(), kept.data(), a, rows,
-                            {before.data(), after.data(), saturated.data()}, nullptr);
-            return std::tuple(y.values(), before.values(), after.values(), saturated.values());
-          });
-          EXPECT_TRUE(
-              same_bits(undone, std::tuple(cells, sums_down, sums, std::vector<int32_t>{0})))
-              << s << negative << ": " << size.rows << " x " << size.width << " shift " << shift;
-        }
+        for (int64_t shift = 0; shift < 2; ++shift) expect_shifted(size, {s, negative}, shift);
       }
     }
+  }
+  for (const unsigned blocks : {1u, 2u}) {
+    const FewBlocks few(blocks);
+    for (const int64_t width : {33, 36}) expect_shifted({51, width}, {3, true}, 0);
   }
 }
 

@@ -49,24 +49,24 @@ std::vector<T> as(const Reals& values) {
 class NormTest : public KernelTest {};
 
 template <class X>
-void expect_norm(const std::vector<X>& x, Size size, bool centred, bool with_bias, int64_t shift) {
+void expect_norm(const std::vector<X>& x, Size size, bool centred, bool with_bias, Shifts shift) {
   Random random(2);
   const auto weight = random.reals<float>(size.width, 2), bias = random.reals<float>(size.width, 2);
   const float eps = 1e-5f;
   const PlainNorm want =
       plain_norm(as_floats(x), weight, with_bias ? bias : Reals(), eps, centred, size.rows);
   const auto got = in_every_schedule([&] {
-    const Buffer<X> from(x, shift);
-    const Buffer<float> w(weight, shift), b(bias, shift), y(size.rows * size.width, shift);
-    const Buffer<BFloat16> y16(size.rows * size.width, shift);
-    const Buffer<float> mean(size.rows, shift), rstd(size.rows, shift);
+    const Buffer<X> from(x, shift(0));
+    const Buffer<float> w(weight, shift(1)), b(bias, shift(2)), y(size.rows * size.width, shift(3));
+    const Buffer<BFloat16> y16(size.rows * size.width, shift(4));
+    const Buffer<float> mean(size.rows, shift(5)), rstd(size.rows, shift(6));
     launch_norm<X>({y.data(), y16.data()}, {mean.data(), rstd.data()}, from.data(),
                    {w.data(), with_bias ? b.data() : nullptr, eps, centred},
                    {size.rows, size.width}, nullptr);
     return std::tuple(y.values(), y16.values(), mean.values(), rstd.values());
   });
   EXPECT_TRUE(same_bits(got, std::tuple(want.y, as<BFloat16>(want.y), want.mean, want.rstd)))
-      << size.rows << " x " << size.width << ", shift " << shift << ", centred " << centred;
+      << size << ", " << shift << ", centred " << centred;
 }
 
 TEST_F(NormTest, IsTheFormulaInEveryBit) {
@@ -118,7 +118,7 @@ TEST_F(NormTest, KeepsWhatIsNotANumberInItsRowAndTinyNumbersExact) {
 // Left out where there are many that are alike: the gradients of parameters in wide rows, and dx of
 // hundreds of rows.
 template <class X, class G>
-void expect_backward(Size size, bool centred, bool with_residual, int64_t shift) {
+void expect_backward(Size size, bool centred, bool with_residual, Shifts shift) {
   const bool parameters = size.width < 100, rows = size.rows < 100;
   Random random(5);
   const int64_t n = size.rows * size.width;
@@ -133,11 +133,12 @@ void expect_backward(Size size, bool centred, bool with_residual, int64_t shift)
         widen(residual[static_cast<size_t>(i)]) + want.x[static_cast<size_t>(i)];
   }
   const auto got = in_every_schedule([&] {
-    const Buffer<X> from(x, shift), to(n, shift), in_place(residual, shift);
-    const Buffer<G> g(dy, shift);
-    const Buffer<float> w(weight, shift), mean(forward.mean, shift), rstd(forward.rstd, shift);
-    const Buffer<float> dw(size.width, shift), db(size.width, shift);
-    const Buffer<float> scratch(2 * slices_of(size.rows) * size.width, shift);
+    const Buffer<X> from(x, shift(0)), to(n, shift(1)), in_place(residual, shift(2));
+    const Buffer<G> g(dy, shift(3));
+    const Buffer<float> w(weight, shift(4)),
+        scratch(2 * slices_of(size.rows) * size.width, shift(5));
+    const Buffer<float> mean(forward.mean, shift(6)), rstd(forward.rstd, shift(7));
+    const Buffer<float> dw(size.width, shift(8)), db(size.width, shift(9));
     X* dx = with_residual ? in_place.data() : to.data();
     launch_norm_backward<X, G>(
         {rows ? dx : nullptr, with_residual ? dx : nullptr, parameters ? dw.data() : nullptr,
@@ -152,7 +153,7 @@ void expect_backward(Size size, bool centred, bool with_residual, int64_t shift)
   if (!rows) want.x = Reals();
   if (!parameters) want.weight = want.bias = Reals();
   EXPECT_TRUE(same_bits(got, std::tuple(as<X>(want.x), want.weight, want.bias)))
-      << size.rows << " x " << size.width << ", shift " << shift << ", centred " << centred;
+      << size << ", " << shift << ", centred " << centred;
 }
 
 TEST_F(NormTest, GradientsAreTheFormulasInEveryBit) {
@@ -169,6 +170,31 @@ TEST_F(NormTest, GradientsAreTheFormulasInEveryBit) {
   }
   expect_backward<float, BFloat16>({40, 72}, false, true, 0);
   expect_backward<BFloat16, float>({40, 72}, true, false, 0);
+}
+
+TEST_F(NormTest, AnyPointerMayBeTheOneThatIsNotAligned) {
+  const Size size{2, 40};
+  for (int only = 0; only < 7; ++only) {
+    Random random(1);
+    expect_norm(random.reals<float>(80, 3), size, true, true, {1, only});
+    expect_norm(random.reals<BFloat16>(80, 3), size, true, true, {1, only});
+  }
+  for (int only = 0; only < 10; ++only) {
+    for (const bool with_residual : {true, false}) {
+      expect_backward<float, BFloat16>(size, true, with_residual, {1, only});
+      expect_backward<BFloat16, float>(size, true, with_residual, {1, only});
+    }
+  }
+}
+
+TEST_F(NormTest, BlocksTakeRowsAndSlicesOneAfterTheOther) {
+  for (const unsigned blocks : {1u, 2u}) {
+    const FewBlocks few(blocks);
+    for (const int64_t width : {33, 40}) {
+      expect_norm(Random(1).reals<float>(51 * width, 3), {51, width}, true, true, 0);
+      expect_backward<float, float>({99, width}, true, false, 0);
+    }
+  }
 }
 
 TEST_F(NormTest, WritesOnlyTheGradientsThatAreWanted) {

@@ -124,10 +124,10 @@ std::vector<float> drift_of(const std::vector<float>& a, const std::vector<float
 }
 
 std::vector<float> launched_drift(const std::vector<float>& a, const std::vector<float>& b,
-                                  const std::vector<float>& start, int64_t shift = 0,
+                                  const std::vector<float>& start, Shifts shift = 0,
                                   unsigned most_blocks = kMostReducers) {
   return in_every_schedule([&] {
-    const Buffer<float> x(a, shift), y(b, shift), record(start);
+    const Buffer<float> x(a, shift(0)), y(b, shift(1)), record(start);
     launch_drift(record.data(), x.data(), y.data(), static_cast<int64_t>(a.size()), nullptr,
                  most_blocks);
     return record.values();
@@ -142,6 +142,14 @@ TEST_F(ReconstructionTest, DriftIsTheLargestDifferenceAndTheLargestState) {
       const auto got = launched_drift(a, b, {0, 0}, shift);
       EXPECT_TRUE(same_bits(got, drift_of(a, b))) << n << " shift " << shift;
     }
+  }
+}
+
+TEST_F(ReconstructionTest, EitherPointerOfDriftMayBeTheOneThatIsNotAligned) {
+  Random random(6);
+  const auto a = random.reals<float>(64, 3), b = random.reals<float>(64, 3);
+  for (const int only : {0, 1}) {
+    EXPECT_TRUE(same_bits(launched_drift(a, b, {0, 0}, {1, only}), drift_of(a, b))) << only;
   }
 }
 

@@ -48,7 +48,7 @@ struct Case {
   Op op;
   Size size;
   bool centred;
-  int64_t shift;
+  Shifts shift;
   float scale;
   std::vector<int32_t> state, other;
   std::vector<F> f;
@@ -58,11 +58,13 @@ struct Case {
 
   Left run(bool fused) const {
     const int64_t n = size.rows * size.width;
-    const Buffer<int32_t> y(state, shift), x(other, shift), saturated(std::vector<int32_t>{0});
-    const Buffer<F> increments(f, shift);
+    const Buffer<int32_t> y(state, shift(0)), x(other, shift(1)),
+        saturated(std::vector<int32_t>{0});
+    const Buffer<F> increments(f, shift(2));
     const Buffer<int64_t> before(size.rows), after(size.rows);
-    const Buffer<float> w(weight, shift), b(bias, shift), value(n, shift), normed(n, shift);
-    const Buffer<BFloat16> value16(n, shift), normed16(n, shift);
+    const Buffer<float> w(weight, shift(3)), b(bias, shift(4));
+    const Buffer<float> value(n, shift(5)), normed(n, shift(6));
+    const Buffer<BFloat16> value16(n, shift(7)), normed16(n, shift(8));
     const Buffer<float> mean(size.rows), rstd(size.rows);
     const Rows rows{size.rows, size.width};
     const Probe probe{before.data(), after.data(), saturated.data()};
@@ -103,7 +105,7 @@ struct Case {
 };
 
 template <class F>
-Case<F> random_case(Op op, Size size, bool centred, int64_t shift) {
+Case<F> random_case(Op op, Size size, bool centred, Shifts shift) {
   Random random(7);
   const int64_t n = size.rows * size.width;
   return {op,
@@ -122,8 +124,8 @@ template <class F>
 void expect_fused(const Case<F>& fused) {
   const auto got = in_every_schedule([&] { return fused.run(true).all(); });
   EXPECT_TRUE(same_bits(got, fused.run(false).all()))
-      << "operation " << static_cast<int>(fused.op) << ", " << fused.size.rows << " x "
-      << fused.size.width << ", shift " << fused.shift << ", centred " << fused.centred;
+      << "operation " << static_cast<int>(fused.op) << ", " << fused.size << ", " << fused.shift
+      << ", centred " << fused.centred;
 }
 
 TEST_F(UpdateNormTest, IsUpdateDecodeAndNormInEveryBit) {
@@ -142,6 +144,25 @@ TEST_F(UpdateNormTest, IsUpdateDecodeAndNormInEveryBit) {
     for (const Size size : {Size{9, 31}, Size{5, 264}, Size{1, 2056}}) {
       expect_fused(random_case<float>(op, size, false, 0));
       expect_fused(random_case<BFloat16>(op, size, true, 0));
+    }
+  }
+}
+
+TEST_F(UpdateNormTest, AnyPointerMayBeTheOneThatIsNotAligned) {
+  for (const Op op : {Op::kUpdate, Op::kReflect, Op::kBlend}) {
+    for (int only = 0; only < 9; ++only) {
+      expect_fused(random_case<float>(op, {2, 40}, true, {1, only}));
+      expect_fused(random_case<BFloat16>(op, {2, 40}, true, {1, only}));
+    }
+  }
+}
+
+TEST_F(UpdateNormTest, BlocksTakeRowsOneAfterTheOther) {
+  for (const unsigned blocks : {1u, 2u}) {
+    const FewBlocks few(blocks);
+    for (const int64_t width : {33, 40}) {
+      expect_fused(random_case<float>(Op::kUpdate, {51, width}, true, 0));
+      expect_fused(random_case<BFloat16>(Op::kBlend, {51, width}, false, 0));
     }
   }
 }

@@ -2,7 +2,7 @@
 """Checks the kernels' tests by breaking the kernels.
 
 A mutant is a file of cuda/ with one change: a barrier or a store less, < for <=, + for -, another
-rounding, another shuffle. Each is compiled with g++ for the emulator and tested; tests that pass
+rounding, another shuffle, 1 for 0. Each is compiled with g++ for the emulator and tested; tests that pass
 have not seen the change. Such survivors are printed, and the exit code is 1, unless
 equivalent_mutants.txt beside this script says why the change makes no difference.
 
@@ -16,6 +16,7 @@ kernel that includes it, directly or not; x_math.h first of all by the tests of 
 """
 
 import argparse
+import collections
 import pathlib
 import random
 import re
@@ -68,10 +69,7 @@ class Mutant:
             self.name = " ".join((text[first:start] + new + text[start + len(old):last]).split())
         self.before = before
         self.is_barrier = what == "without the barrier"
-
-    @property
-    def key(self):
-        return f"{self.path.name}: {self.name}"
+        self.key = f"{path.name}: {self.name}"  # with " #2" behind it for the second of its name
 
     def __str__(self):
         return f"{self.path.relative_to(ROOT)}:{self.line}: {self.name}   (was: {self.before})"
@@ -89,6 +87,8 @@ SWAPS = [
     (r" (<) ", "<="), (r" (<=) ", "<"), (r" (>) ", ">="), (r" (>=) ", ">"),
     (r" (\+) ", "-"), (r" (-) ", "+"), (r" (\+=) ", "-="), (r" (-=) ", "+="),
     (r" (==) ", "!="), (r" (!=) ", "=="), (r" (&&) ", "||"), (r" (\|\|) ", "&&"),
+    (r" (\*) ", "+"), (r" (/) ", "*"), (r" (%) ", "/"), (r" (&) ", "|"), (r" (<<) ", ">>"),
+    (r"(?:[=(,?:]|\breturn) (-)(?=[\w(])", "+"), (r" = (0)(?=[.;,u])", "1"),
     (r"\b(rintf)\(", "floorf"), (r"\b(rint)\(", "floor"),
     (r"\b(__float2int_rn)\(", "__float2int_rd"), (r"\b(__frsqrt_rn)\(", "1.0f / sqrtf"),
     (r"\b(__shfl_down_sync)\(", "__shfl_up_sync"), (r"\b(__shfl_xor_sync)\(", "__shfl_down_sync"),
@@ -125,7 +125,13 @@ def mutants_of(path):
         if not re.search(r"(?:[;{})]|\belse)\s*$", code[:match.start()]):
             continue  # a declaration
         add(match.start(), text[match.start():match.end()], ";", "without")
-    return sorted(found, key=lambda mutant: (mutant.line, mutant.name))
+    found.sort(key=lambda mutant: (mutant.line, mutant.name))
+    same_name = collections.Counter()
+    for mutant in found:
+        same_name[mutant.name] += 1
+        if same_name[mutant.name] > 1:
+            mutant.key += f" #{same_name[mutant.name]}"
+    return found
 
 
 # ---- which tests a file has ----
