@@ -21,6 +21,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -50,6 +51,7 @@
 #include "rev/optim/clip.h"
 #include "rev/optim/schedule.h"
 #include "rev/train/config_file.h"
+#include "rev/train/device_step.h"
 #include "rev/train/fingerprint.h"
 #include "rev/train/metrics.h"
 #include "rev/train/peak_memory.h"
@@ -90,7 +92,7 @@ struct TrainOptions {
   Strings a;  // numbers
   int64_t low_bits = 0;
   std::string dtype = "float32", device = "auto";
-  bool tf32 = false;
+  bool tf32 = false, cuda_graph = false;
   int64_t threads = 0;
   int64_t batch = 16, accumulate = 1, steps = 1200;
   double lr = -1, min_lr = -1;
@@ -150,6 +152,9 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
   visit("device", o.device, one_of({"auto", "cpu", "cuda"}), "auto: cuda where there is one");
   visit("tf32", o.tf32, text(""),
         "cuda: products of float32 by TF32, which keeps 10 of 23 bits and is faster");
+  visit("cuda-graph", o.cuda_graph, text(""),
+        "cuda: a step is one CUDA graph, captured at the third; a resumed run draws other dropout "
+        "masks");
   visit("threads", o.threads, kThreads, "CPU threads; LibTorch's choice unless given");
   visit("batch", o.batch, whole(1), "sequences in a micro-batch");
   visit("accumulate", o.accumulate, whole(1), "micro-batches in a step");
@@ -286,7 +291,12 @@ void resolve(TrainOptions& o) {
   for (std::string& path : o.valid) path = absolute(path);
   if (!o.metrics.empty()) o.metrics = absolute(o.metrics);
   o.device = choose_device(o.device).is_cuda() ? "cuda" : "cpu";
-  TORCH_CHECK(!o.tf32 || o.device == "cuda", "--tf32 has no meaning here: the device is the CPU");
+  for (const auto& [name, given] : {std::pair{"--tf32", o.tf32}, {"--cuda-graph", o.cuda_graph}}) {
+    TORCH_CHECK(!given || o.device == "cuda", name, " has no meaning here: the device is the CPU");
+  }
+  TORCH_CHECK(!o.cuda_graph || (o.scheme != "revffn" && o.state != "float64"),
+              "--cuda-graph: a step of ", o.scheme == "revffn" ? "revffn" : "--state float64",
+              " waits for the device and cannot be captured");
   if (o.threads == 0) o.threads = at::get_num_threads();
 }
 
@@ -367,9 +377,10 @@ struct Run {
   c10::Device device;
   models::Gpt2 model;
   optim::AdamW optimizer;
-  int64_t done = 0;                                 // steps
-  bool saved = false;                               // there is a checkpoint
-  std::optional<double> valid_loss = std::nullopt;  // the last that was measured
+  int64_t done = 0;                                          // steps
+  bool saved = false;                                        // there is a checkpoint
+  std::optional<double> valid_loss = std::nullopt;           // the last that was measured
+  std::unique_ptr<train::DeviceStep> device_step = nullptr;  // with --cuda-graph
 };
 
 // Throws where weights, gradients and AdamW's two moments alone, or one state of a micro-batch, are
@@ -403,6 +414,7 @@ Run make_run(TrainOptions o) {
   if (device.is_cuda()) {  // the same bits from the same run; what cannot promise them throws
     ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
     at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+    at::globalContext().setDeterministicFillUninitializedMemory(false);  // all of it is written
     at::globalContext().setAllowTF32CuBLAS(o.tf32);
     at::globalContext().setAllowTF32CuDNN(o.tf32);
   }
@@ -444,16 +456,20 @@ at::Tensor loss(Run& run, const data::Batch& batch) {
   return run.model->loss(batch.inputs.to(run.device), batch.targets.to(run.device));
 }
 
+// A micro-batch of a step.
+data::Batch batch_of(const Run& run, int64_t step, int64_t micro) {
+  const TrainOptions& o = run.options;
+  return data::random_batch(run.tokens.train, o.batch, o.seq,
+                            {static_cast<uint64_t>(o.seed), step, micro});
+}
+
 // The mean loss of a step's micro-batches, whose gradients replace the parameters'.
 double forward_backward(Run& run, int64_t step) {
-  const TrainOptions& o = run.options;
-  const auto seed = static_cast<uint64_t>(o.seed);
+  const int64_t n = run.options.accumulate;
   run.optimizer.zero_grad();
   double sum = 0;
-  for (int64_t micro = 0; micro < o.accumulate; ++micro) {
-    const data::Batch batch =
-        data::random_batch(run.tokens.train, o.batch, o.seq, {seed, step, micro});
-    const at::Tensor part = loss(run, batch) / o.accumulate;
+  for (int64_t micro = 0; micro < n; ++micro) {
+    const at::Tensor part = loss(run, batch_of(run, step, micro)) / n;
     part.backward();
     sum += part.item<double>();
   }
@@ -520,18 +536,12 @@ void save(Run& run) {
   io::prune_checkpoints(out, run.options.keep);
 }
 
-// One step of the optimizer, and what is recorded of it.
-train::StepMetrics train_step(Run& run, train::Progress& progress) {
-  const TrainOptions& o = run.options;
-  const optim::Schedule schedule{o.lr, o.min_lr, o.warmup, o.steps};
-  const double max_norm = o.clip > 0 ? o.clip : std::numeric_limits<double>::infinity();
-  const double tokens =
-      static_cast<double>(o.batch) * static_cast<double>(o.accumulate) * static_cast<double>(o.seq);
-  const auto began = Clock::now();
-  train::reset_peak(run.device);
-  train::StepMetrics m;
-  m.step = run.done + 1;
-  m.lr = schedule(run.done);
+double max_norm(const TrainOptions& o) {
+  return o.clip > 0 ? o.clip : std::numeric_limits<double>::infinity();
+}
+
+// Fills m's loss and norm.
+void step_with_waits(Run& run, train::StepMetrics& m, train::Progress& progress) {
   m.loss = at_step(m.step, [&] {
     return train::repeat_step(
         run.model->stack(), run.device, [&] { return forward_backward(run, run.done); },
@@ -541,10 +551,41 @@ train::StepMetrics train_step(Run& run, train::Progress& progress) {
                           m.step, error.what()));
         });
   });
-  m.grad_norm = optim::clip_grad_norm(run.optimizer.parameters(), max_norm);
-  m.drift = run.model->stack().take_report().rows_differing;
+  m.grad_norm = optim::clip_grad_norm(run.optimizer.parameters(), max_norm(run.options));
   check_step(m);
   run.optimizer.step(m.lr);
+}
+
+void step_on_device(Run& run, train::StepMetrics& m) {
+  std::vector<data::Batch> batches;
+  for (int64_t i = 0; i < run.options.accumulate; ++i) {
+    batches.push_back(batch_of(run, run.done, i));
+  }
+  m.loss = at_step(m.step, [&] {
+    const train::DeviceStep::Result result = run.device_step->run(batches, m.lr);
+    m.grad_norm = result.grad_norm;
+    return result.loss;
+  });
+  check_step(m);
+}
+
+// One step of the optimizer, and what is recorded of it.
+train::StepMetrics train_step(Run& run, train::Progress& progress) {
+  const TrainOptions& o = run.options;
+  const optim::Schedule schedule{o.lr, o.min_lr, o.warmup, o.steps};
+  const double tokens =
+      static_cast<double>(o.batch) * static_cast<double>(o.accumulate) * static_cast<double>(o.seq);
+  const auto began = Clock::now();
+  train::reset_peak(run.device);
+  train::StepMetrics m;
+  m.step = run.done + 1;
+  m.lr = schedule(run.done);
+  if (run.device_step) {
+    step_on_device(run, m);
+  } else {
+    step_with_waits(run, m, progress);
+  }
+  m.drift = run.model->stack().take_report().rows_differing;
   run.done = m.step;
   m.peak_mib = train::peak_mib(run.device);
   m.tokens_per_s = tokens / seconds_since(began);
@@ -690,6 +731,13 @@ int train_gpt2(int argc, char** argv) {
     train::check_new({config_file, out / "model.safetensors", out / "checkpoints", metrics_file});
   }
   Run run = make_run(o);
+  if (o.cuda_graph) {
+    run.device_step = std::make_unique<train::DeviceStep>(
+        [&run](const at::Tensor& x, const at::Tensor& y) {
+          return loss(run, {x, y});
+        },
+        run.model->stack(), run.optimizer, max_norm(o));
+  }
   if (o.resume) {
     train::check_same_settings(saved.run, run.settings, free_settings(o), config_file.string());
   }

@@ -161,8 +161,7 @@ std::vector<Operation> operations() {
        }},
       {"GELU + bias, bfloat16", 2 + 2, 0, 4,
        [](const Memory& m) {
-         launch_gelu(m.out16.data(), m.f16.data(), m.bias.data(), {kState.rows, kState.width},
-                     nullptr);
+         launch_gelu(m.out16.data(), m.f16.data(), m.bias.data(), kState, nullptr);
        }},
       {"AdamW, float32", 4 + 4 + 4 + 4 + 4 + 4 + 4, 0, 0,
        [](const Memory& m) {

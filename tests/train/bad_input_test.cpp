@@ -98,6 +98,7 @@ TEST_F(BadInputTest, SettingsThatDoNotGoTogether) {
   expect_train_refused({"--min-lr", "1"}, "--min-lr: 1 is above --lr 0.01");
   expect_train_refused({"--vocab", "100"}, "expected a vocabulary of at least 256 for text");
   expect_train_refused({"--device", "cpu", "--tf32"}, "--tf32 has no meaning here");
+  expect_train_refused({"--device", "cpu", "--cuda-graph"}, "--cuda-graph has no meaning here");
   if (!torch::cuda::is_available()) {
     expect_train_refused({"--device", "cuda"}, "--device cuda: LibTorch finds no CUDA device");
   }
