@@ -4,13 +4,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "cuda/activation.h"
 #include "cuda/activation_math.h"
 #include "cuda/slices_math.h"
 #include "kernels/device.h"
+#include "kernels/row_width.h"
 #include "kernels/slices.h"
 #include "kernels/vectors.h"
 #include "rev/kernels/dtype.h"
@@ -188,8 +188,8 @@ void swiglu_backward_rows(const cuda::SwigluGradients<T>& to, const T* dy,
 void check_input(const char* op, const char* name, const Tensor& x) {
   TORCH_CHECK(is_kernel_float(x.scalar_type()), op, ": ", name,
               " must be float32 or bfloat16, got ", x.scalar_type());
-  TORCH_CHECK(x.dim() >= 1 && x.size(-1) <= std::numeric_limits<int32_t>::max(), op, ": ", name,
-              " is ", x.sizes(), ", expected [..,F]");
+  TORCH_CHECK(x.dim() >= 1, op, ": ", name, " is ", x.sizes(), ", expected [..,F]");
+  check_row_width(op, name, x.size(-1));
 }
 
 void check_like(const char* op, const char* name, const Tensor& t, const char* like,

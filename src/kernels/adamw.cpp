@@ -186,6 +186,7 @@ void check_tensor(const AdamWTensor& t, at::Device device) {
 }
 
 void check(const std::vector<AdamWTensor>& tensors, const AdamWStep& step, at::Device device) {
+  check_type_of_device("adamw_", device);
   for (const AdamWTensor& t : tensors) check_tensor(t, device);
   TORCH_CHECK(step.lr.defined() && is_number(step.lr, at::kFloat, device),
               "adamw_: lr must be one float32 on ", device);
@@ -193,6 +194,13 @@ void check(const std::vector<AdamWTensor>& tensors, const AdamWStep& step, at::D
               "adamw_: the clip factor must be one float32 on ", device);
   TORCH_CHECK(!step.skip.defined() || is_number(step.skip, at::kInt, device),
               "adamw_: the skip flag must be one int32 on ", device);
+}
+
+// One that two weights share would be counted up twice, or by two threads at a time.
+void check_distinct(std::vector<float*> steps) {
+  std::sort(steps.begin(), steps.end());
+  TORCH_CHECK(std::adjacent_find(steps.begin(), steps.end()) == steps.end(),
+              "adamw_: two weights share a count of steps, expected one of each");
 }
 
 template <class T>
@@ -255,6 +263,7 @@ void adamw_(const std::vector<AdamWTensor>& tensors, const AdamWStep& step) {
       step.skip.defined() ? step.skip.const_data_ptr<int32_t>() : nullptr};
   std::vector<float*> steps;
   for (const AdamWTensor& t : tensors) steps.push_back(t.step.mutable_data_ptr<float>());
+  check_distinct(steps);
 
   // What autograd asks to find that a tensor was changed after a graph kept it.
   for (const AdamWTensor& t : tensors) t.weight.unsafeGetTensorImpl()->bump_version();

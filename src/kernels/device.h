@@ -12,6 +12,10 @@ namespace rev::kernels {
 /// Whether the kernels of cuda/ are part of this build (a definition that CMake makes).
 inline constexpr bool kHasCuda = REV_HAS_CUDA;
 
+/// Throws c10::Error where the device is neither the CPU nor a CUDA device. `op`: the operator, for
+/// that message. Asked before anything else: the data of such a tensor may not be pointed to.
+void check_type_of_device(const char* op, c10::Device device);
+
 /// Whether kernels run on the device: whether it is a CUDA device. Throws c10::Error where it is
 /// one that kernels cannot run on, or this build has none. `op`: the operator, for that message.
 bool runs_on_cuda(const char* op, c10::Device device);
@@ -20,9 +24,10 @@ bool runs_on_cuda(const char* op, c10::Device device);
 void with_stream(const at::Tensor& t, const std::function<void(cuda::Stream)>& launch);
 
 /// Calls launch(stream) where t is on a device that kernels run on; false: the CPU path is to be
-/// taken.
+/// taken. Throws c10::Error where t is on neither of them.
 template <class Launch>
 bool on_device(const char* op, const at::Tensor& t, [[maybe_unused]] const Launch& launch) {
+  check_type_of_device(op, t.device());
   if (!runs_on_cuda(op, t.device())) return false;
   if constexpr (kHasCuda) with_stream(t, launch);
   return true;

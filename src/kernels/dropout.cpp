@@ -125,7 +125,7 @@ cuda::Philox on_device_of(const Philox& from) {
 
 Philox draw_philox(c10::Device device) {
   if (device.is_cuda()) return draw_on_cuda(device);
-  TORCH_CHECK(device.is_cpu(), "draw_philox: expected the CPU or a CUDA device, got ", device);
+  check_type_of_device("draw_philox", device);
   at::Generator generator = at::detail::getDefaultCPUGenerator();
   const std::lock_guard<std::mutex> lock(generator.mutex());
   return {static_cast<int64_t>(at::check_generator<at::CPUGeneratorImpl>(generator)->random64())};

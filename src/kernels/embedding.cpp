@@ -65,6 +65,7 @@ void add_rows(W* dweight, const G* grad, const int64_t* tokens, int64_t n, int64
 
 Tensor embedding_backward(const Tensor& grad, const Tensor& tokens, int64_t vocabulary,
                           at::ScalarType dtype) {
+  check_type_of_device("embedding_backward", grad.device());
   TORCH_CHECK(is_kernel_float(grad.scalar_type()) && is_kernel_float(dtype),
               "embedding_backward: gradients must be float32 or bfloat16, got ", grad.scalar_type(),
               " for ", dtype);

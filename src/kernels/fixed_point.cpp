@@ -39,6 +39,7 @@ REV_VECTOR_WIDTHS void near_row(int32_t* near, const int32_t* y, const float* f,
 }
 
 void check_grid(const char* op, const char* name, const Tensor& y) {
+  check_type_of_device(op, y.device());
   TORCH_CHECK(y.scalar_type() == at::kInt && y.is_contiguous(), op, ": ", name,
               " must be a contiguous int32 state, got ", y.scalar_type(), " with strides ",
               y.strides());
@@ -50,6 +51,12 @@ void check_numbers(const char* op, const char* name, const Tensor& t, int64_t n,
                   t.device() == device,
               op, ": ", name, " must be contiguous int64 [", n, "] on ", device, ", got ",
               t.sizes(), " of ", t.scalar_type(), " on ", t.device());
+}
+
+// int64 to work with: the moves of n tokens, and what the kernels need beside them.
+int64_t scratch_words(int64_t n) {
+  if constexpr (kHasCuda) return cuda::fixed_point_scratch(n);
+  return n;
 }
 
 }  // namespace
@@ -99,8 +106,7 @@ Stepped iterate_(Tensor& x, const Tensor& y, const Tensor& f, int64_t bits, cons
 
   // One array: the index and the moves of those that are left, three numbers, and room to work.
   constexpr int64_t kNumbers = 3;
-  const Tensor all =
-      at::empty({2 * n + kNumbers + cuda::fixed_point_scratch(n)}, tokens.index.options());
+  const Tensor all = at::empty({2 * n + kNumbers + scratch_words(n)}, tokens.index.options());
   auto* left = all.mutable_data_ptr<int64_t>();
   int64_t* left_moved = left + n;
   int64_t* numbers = left + 2 * n;

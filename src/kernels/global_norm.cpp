@@ -79,6 +79,7 @@ void sum_squares(const std::vector<cuda::NormTensor<T>>& list) {
 
 GlobalNorm global_norm(at::TensorList tensors, double most, const Tensor& not_finite) {
   const at::Device device = tensors.empty() ? at::Device(at::kCPU) : tensors[0].device();
+  check_type_of_device("global_norm", device);
   std::vector<Tensor> dense;
   int64_t slices = 0;
   for (const Tensor& t : tensors) {

@@ -175,6 +175,7 @@ void scale_any_(const char* op, Tensor& y, Tensor& digits, const Ratio& a, const
 }  // namespace
 
 Tensor encode(const Tensor& x, at::ScalarType dtype, int64_t bits, const Probe& probe) {
+  check_type_of_device("encode", x.device());
   TORCH_CHECK(at::isFloatingType(x.scalar_type()), "encode: expected floating point, got ",
               x.scalar_type());
   TORCH_CHECK(dtype == at::kInt || dtype == at::kFloat || dtype == at::kDouble,
@@ -242,8 +243,7 @@ void update_(Tensor& y, const Tensor& f, double c, int64_t bits, const Probe& pr
 void reflect_(Tensor& y, const Tensor& x, const Tensor& f, double c, int64_t bits,
               const Probe& probe) {
   check_state("reflect_", y);
-  check_state("reflect_", x);
-  check_like("reflect_", "x", y, x);
+  check_other_state("reflect_", y, x);
   check_field("reflect_", y, f);
   check_probe("reflect_", y, probe);
   if (y.scalar_type() != at::kInt) {
@@ -271,8 +271,7 @@ void reflect_(Tensor& y, const Tensor& x, const Tensor& f, double c, int64_t bit
 void blend_(Tensor& y, const Tensor& x, double b, const Tensor& f, double c, int64_t bits,
             const Probe& probe) {
   check_state("blend_", y);
-  check_state("blend_", x);
-  check_like("blend_", "x", y, x);
+  check_other_state("blend_", y, x);
   check_field("blend_", y, f);
   check_probe("blend_", y, probe);
   if (y.scalar_type() != at::kInt) {

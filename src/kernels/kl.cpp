@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <type_traits>
 
 #include "cuda/kl.h"
@@ -139,8 +140,11 @@ struct Call {
                 op, ": the teacher's logits are ", teacher.scalar_type(), " ", teacher.sizes(),
                 " on ", teacher.device(), ", the student's ", student.scalar_type(), " ",
                 student.sizes(), " on ", student.device());
-    TORCH_CHECK(options.temperature > 0 && std::isfinite(options.temperature), op,
-                ": the temperature must be above 0 and finite, got ", options.temperature);
+    // Below this its inverse, which logits are multiplied by, is infinite in float32.
+    constexpr float kLeast = std::numeric_limits<float>::min();
+    TORCH_CHECK(options.temperature >= kLeast && std::isfinite(options.temperature), op,
+                ": the temperature must be finite and at least ", kLeast, ", got ",
+                options.temperature);
     if (options.targets.defined()) {
       check_targets(op, options.targets, student);
       targets = options.targets.contiguous();

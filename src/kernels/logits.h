@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <c10/util/Exception.h>
 #include <cstdint>
-#include <limits>
 
 #include "cuda/softmax_math.h"
+#include "kernels/device.h"
+#include "kernels/row_width.h"
 #include "kernels/vectors.h"
 #include "rev/kernels/cross_entropy.h"
 #include "rev/kernels/dtype.h"
@@ -18,14 +19,14 @@ static_assert(kIgnoreIndex == cuda::kIgnoredTarget);
 
 /// Throws c10::Error, with `op` and `name` named, where x is no logits.
 inline void check_logits(const char* op, const char* name, const at::Tensor& x) {
+  check_type_of_device(op, x.device());
   TORCH_CHECK(x.dim() == 2 && is_kernel_float(x.scalar_type()), op, ": ", name,
               " must be float32 or bfloat16 [N,V], got ", x.scalar_type(), " ", x.sizes());
   TORCH_CHECK((x.size(1) <= 1 || x.stride(1) == 1) && (x.size(0) <= 1 || x.stride(0) >= x.size(1)),
               op, ": the elements of a row of ", name,
               " must lie side by side, and rows must not overlap; got strides ", x.strides(),
               " for ", x.sizes());
-  TORCH_CHECK(x.size(1) < std::numeric_limits<int32_t>::max() / 2, op, ": a row of ", name, " has ",
-              x.size(1), " elements, which is more than the kernels count to");
+  check_row_width(op, name, x.size(1));
 }
 
 /// Throws c10::Error where targets are not one for each row of x.

@@ -179,6 +179,7 @@ REV_VECTOR_WIDTHS uint32_t up_row(int32_t* y, const uint32_t* planes, int64_t n,
 }
 
 void check_count(const char* op, const Tensor& cells, int64_t count) {
+  check_type_of_device(op, cells.device());
   TORCH_CHECK(cells.scalar_type() == at::kInt, op, ": expected int32 cells, got ",
               cells.scalar_type());
   TORCH_CHECK(count == 1 || count == 2 || count == 4 || count == 8 || count == 16, op,

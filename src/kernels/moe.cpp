@@ -180,6 +180,7 @@ void combine(F* y, const F* x, const float* weights, const int32_t* rows,
 // ---- arguments ----
 
 void check_float(const char* op, const char* name, const Tensor& x) {
+  check_type_of_device(op, x.device());
   TORCH_CHECK(x.dim() == 2 && is_kernel_float(x.scalar_type()), op, ": ", name,
               " must be a matrix of float32 or bfloat16, got ", x.sizes(), " of ", x.scalar_type());
 }
@@ -213,6 +214,8 @@ cuda::Dispatch size_of(const char* op, const Routing& r, const Tensor& like, int
   TORCH_CHECK(r.experts.defined() && r.experts.dim() == 2, op,
               ": the routing has no experts [N,k]");
   const int64_t tokens = r.experts.size(0), k = r.experts.size(1);
+  TORCH_CHECK(k >= 1 && k <= cuda::kMostChosen, op, ": a routing must have 1 to ",
+              cuda::kMostChosen, " experts of a token, got ", k);
   check_slots(op, "the routing's experts", r.experts, at::kInt, {tokens, k}, like);
   check_slots(op, "the routing's weights", r.weights, at::kFloat, {tokens, k}, like);
   check_slots(op, "the routing's order", r.order, at::kInt, {tokens * k}, like);

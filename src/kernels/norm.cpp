@@ -1,11 +1,11 @@
 #include "rev/kernels/norm.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <algorithm>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -16,6 +16,7 @@
 #include "cuda/update_norm.h"
 #include "kernels/device.h"
 #include "kernels/row_sum.h"
+#include "kernels/row_width.h"
 #include "kernels/rows.h"
 #include "kernels/slices.h"
 #include "kernels/vectors.h"
@@ -202,12 +203,12 @@ void check_float(const char* op, const char* name, at::ScalarType dtype) {
 
 // weight or bias, for rows like those of x.
 void check_parameter(const char* op, const char* name, const Tensor& p, const Tensor& x) {
+  TORCH_CHECK(p.defined(), op, ": ", name, " is undefined");
   TORCH_CHECK(p.dim() == 1 && x.dim() >= 1 && p.size(0) == x.size(-1) && p.size(0) > 0, op,
               ": x is ", x.sizes(), " but ", name, " ", p.sizes(), ", expected [..,C] and [C]");
   TORCH_CHECK(p.scalar_type() == at::kFloat && p.device() == x.device(), op, ": ", name,
               " must be float32 on ", x.device(), ", got ", p.scalar_type(), " on ", p.device());
-  TORCH_CHECK(p.size(0) <= std::numeric_limits<int32_t>::max(), op, ": rows of ", p.size(0),
-              " elements are too long");
+  check_row_width(op, "x", p.size(0));
 }
 
 void check_moment(const char* op, const char* name, const Tensor& m, const Tensor& x) {
@@ -223,10 +224,11 @@ struct Parameters {
   cuda::Norm norm;
 
   Parameters(const char* op, const Tensor& x, const Tensor& w, const Tensor& b, double eps,
-             NormKind kind)
-      : weight(w.contiguous()), bias(b.defined() ? b.contiguous() : b) {
+             NormKind kind) {
     check_parameter(op, "weight", w, x);
     if (b.defined()) check_parameter(op, "bias", b, x);
+    weight = w.contiguous();
+    bias = b.defined() ? b.contiguous() : b;
     norm = {weight.const_data_ptr<float>(), bias.defined() ? bias.const_data_ptr<float>() : nullptr,
             static_cast<float>(eps), kind == NormKind::Layer};
   }
@@ -272,6 +274,7 @@ void write_norm_row(const cuda::Floats& y, const cuda::Moments& to, int64_t row,
 
 Normed norm(const char* op, const Tensor& given, const Tensor& weight, const Tensor& bias,
             double eps, NormKind kind, at::ScalarType dtype) {
+  check_type_of_device(op, given.device());
   check_float(op, "x", given.scalar_type());
   check_float(op, "the result", dtype);
   const Parameters parameters(op, given, weight, bias, eps, kind);
@@ -300,6 +303,7 @@ Normed norm(const char* op, const Tensor& given, const Tensor& weight, const Ten
 NormGradients norm_backward(const char* op, const Tensor& given_grad, const Tensor& given_x,
                             const Tensor& given_weight, const Tensor& given_mean,
                             const Tensor& given_rstd, const NormGradientOptions& options) {
+  check_type_of_device(op, given_x.device());
   check_float(op, "x", given_x.scalar_type());
   check_float(op, "grad", given_grad.scalar_type());
   check_parameter(op, "weight", given_weight, given_x);
@@ -319,6 +323,16 @@ NormGradients norm_backward(const char* op, const Tensor& given_grad, const Tens
   const Tensor grad = given_grad.contiguous(), x = given_x.contiguous();
   const Tensor weight = given_weight.contiguous(), rstd = given_rstd.contiguous();
   const Tensor mean = given_mean.defined() ? given_mean.contiguous() : given_mean;
+  const auto check_apart = [&](const char* name, const Tensor& read) {
+    TORCH_CHECK(!residual.defined() || !read.defined() ||
+                    at::get_overlap_status(residual, read) == at::MemOverlapStatus::No,
+                op, ": the residual gradient may not lie over ", name, ", which is read after it");
+  };
+  check_apart("grad", grad);
+  check_apart("x", x);
+  check_apart("weight", weight);
+  check_apart("mean", mean);
+  check_apart("rstd", rstd);
   const cuda::Rows size = rows_of(x);
   const auto floats = weight.options().requires_grad(false);
   NormGradients to;
@@ -403,10 +417,7 @@ NormedState update_with_norm(const char* op, Tensor& y, const Tensor& f, int64_t
 
 // x: a second state, for y.
 const int32_t* other_state(const char* op, const Tensor& y, const Tensor& x) {
-  check_state(op, x);
-  check_like(op, "x", y, x);
-  TORCH_CHECK(x.scalar_type() == y.scalar_type(), op, ": the state is ", y.scalar_type(),
-              " but x is ", x.scalar_type());
+  check_other_state(op, y, x);
   return y.scalar_type() == at::kInt ? x.const_data_ptr<int32_t>() : nullptr;
 }
 

@@ -95,6 +95,7 @@ Tensor new_row_records(int64_t n, c10::Device device) {
 }
 
 Tensor compare_rows(const Tensor& a, const Tensor& b, const Tensor& record) {
+  check_type_of_device("compare_rows", a.device());
   TORCH_CHECK(a.scalar_type() == at::kLong && b.scalar_type() == at::kLong && a.dim() == 1 &&
                   a.sizes() == b.sizes() && a.device() == b.device(),
               "compare_rows: expected row sums, two int64 [N] on one device, got ", a.sizes(),
@@ -137,6 +138,7 @@ RowRecord read_row_record(const Tensor& record) {
 }
 
 Tensor drift(const Tensor& a, const Tensor& b, const Tensor& record) {
+  check_type_of_device("drift", a.device());
   const at::ScalarType dtype = a.scalar_type();
   TORCH_CHECK((dtype == at::kFloat || dtype == at::kDouble) && b.scalar_type() == dtype &&
                   a.sizes() == b.sizes() && a.device() == b.device(),

@@ -1,6 +1,7 @@
 #include "kernels/rows.h"
 
 #include "cuda/grid_math.h"
+#include "kernels/device.h"
 #include "rev/kernels/dtype.h"
 
 namespace rev::kernels {
@@ -60,6 +61,7 @@ cuda::Probe pointers(const Probe& probe) {
 }
 
 void check_state(const char* op, const Tensor& y) {
+  check_type_of_device(op, y.device());
   TORCH_CHECK(y.scalar_type() == at::kInt || y.scalar_type() == at::kFloat ||
                   y.scalar_type() == at::kDouble,
               op, ": a state must be int32 (the grid), float32 or float64, got ", y.scalar_type());
@@ -71,6 +73,13 @@ void check_like(const char* op, const char* name, const Tensor& y, const Tensor&
               x.sizes());
   TORCH_CHECK(x.device() == y.device(), op, ": the state is on ", y.device(), " but ", name, " on ",
               x.device());
+}
+
+void check_other_state(const char* op, const Tensor& y, const Tensor& x) {
+  check_state(op, x);
+  check_like(op, "x", y, x);
+  TORCH_CHECK(x.scalar_type() == y.scalar_type(), op, ": the state is ", y.scalar_type(),
+              " but x is ", x.scalar_type());
 }
 
 void check_field(const char* op, const Tensor& y, const Tensor& f) {

@@ -60,10 +60,11 @@ class FloatRows {
 cuda::Probe pointers(const Probe& probe);
 
 // Throw c10::Error with `op` named: where y is no contiguous state; where x, called `name`, has not
-// y's shape and device; where f is no field value for y; where the row sums, or the members of a
-// probe, do not fit y; where bits are no grid's.
+// y's shape and device; where x is not a second state like y; where f is no field value for y;
+// where the row sums, or the members of a probe, do not fit y; where bits are no grid's.
 void check_state(const char* op, const at::Tensor& y);
 void check_like(const char* op, const char* name, const at::Tensor& y, const at::Tensor& x);
+void check_other_state(const char* op, const at::Tensor& y, const at::Tensor& x);
 void check_field(const char* op, const at::Tensor& y, const at::Tensor& f);
 void check_sums(const char* op, const at::Tensor& y, const at::Tensor& sums);
 void check_probe(const char* op, const at::Tensor& y, const Probe& probe);

@@ -47,7 +47,9 @@ Tensor wide(const Tensor& t) { return t.to(at::kDouble); }
 
 Tensor over_rows(const Tensor& t) { return t.flatten(0, -2).sum(0); }
 
-// A sum over n rows of terms of size 1, each off by `tolerance`, one after the other in slices.
+// A sum over n rows of terms of size 1, each off by `tolerance`. A term goes through at most 31
+// sums in its slice, one with a slice 1024 rows on, and 5 of halves: with it less than 40
+// roundings, each of a sum that grows as the root of n, as the terms' signs are random.
 double sum_tolerance(int64_t rows) {
   return static_cast<double>(rows) * tolerance(at::kFloat) +
          40 * std::sqrt(static_cast<double>(rows)) * unit_of(at::kFloat);
@@ -200,6 +202,8 @@ TEST(ActivationKernelTest, RefusesWhatDoesNotFit) {
   EXPECT_THROW_WITH(bias_gelu(x.to(at::kDouble)),
                     "bias_gelu: x must be float32 or bfloat16, got Double");
   EXPECT_THROW_WITH(bias_gelu(torch::ones({})), "bias_gelu: x is [], expected [..,F]");
+  EXPECT_THROW_WITH(bias_gelu(torch::ones({1}).expand({0, (int64_t{1} << 26) + 1})),
+                    "bias_gelu: a row of x has 67108865 elements, expected at most 67108864");
   EXPECT_THROW_WITH(bias_gelu(x, torch::ones({2})),
                     "a bias is Float [2] on cpu, expected float32 or");
   EXPECT_THROW_WITH(bias_gelu(x, torch::ones({3}, at::kDouble)), "a bias is Double [3]");

@@ -208,6 +208,9 @@ TEST(CrossEntropyTest, NamesWhatDoesNotFit) {
   EXPECT_THROW_WITH(cross_entropy(x.to(at::kDouble), targets),
                     "cross_entropy: logits must be float32 or bfloat16 [N,V], got Double [4, 3]");
   EXPECT_THROW_WITH(cross_entropy(x[0], targets), "[N,V], got Float [3]");
+  EXPECT_THROW_WITH(
+      cross_entropy(torch::empty({0, (int64_t{1} << 26) + 1}), torch::zeros({0}, at::kLong)),
+      "cross_entropy: a row of logits has 67108865 elements, expected at most 67108864");
   EXPECT_THROW_WITH(cross_entropy(x.t(), torch::zeros({3}, at::kLong)),
                     "must lie side by side, and rows must not overlap; got strides [1, 3]");
   EXPECT_THROW_WITH(cross_entropy(torch::ones({1, 3}).expand({4, 3}), targets),

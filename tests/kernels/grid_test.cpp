@@ -244,9 +244,11 @@ TEST(GridTest, FloatStatesAreUpdatedInTheirOwnPrecision) {
   EXPECT_TRUE(at::allclose(y, q + 0.3 * f, 0, 1e-15));  // one rounding of numbers below 8
   y = q.clone();
   reflect_(y, p, f, 0.3, kBits);
+  // Two sums below 16 on either side: each rounds by at most 2^-50, 8.9e-16.
   EXPECT_TRUE(at::allclose(y, 2 * p - q + 0.3 * f, 0, 4e-15));
   y = q.clone();
   blend_(y, p, 0.2, f, 0.3, kBits);
+  // Two sums below 8 on either side, 2^-51 each, and products below 1.
   EXPECT_TRUE(at::allclose(y, q + 0.2 * p + 0.3 * f, 0, 2e-15));
   y = q.clone();
   scale_(y, none, {3, 4, true});
@@ -264,6 +266,11 @@ TEST(GridTest, RefusesWhatDoesNotFit) {
   Tensor bytes = torch::zeros({2, 4}, at::kByte);
   EXPECT_THROW_WITH(update_(bytes, f, 1.0, kBits), "int32 (the grid), float32 or float64");
   EXPECT_THROW_WITH(encode(y, at::kInt, kBits), "floating point");
+  EXPECT_THROW_WITH(reflect_(y, f, f, 1.0, kBits), "reflect_: the state is Int but x is Float");
+  EXPECT_THROW_WITH(blend_(y, f, 1.0, f, 1.0, kBits), "blend_: the state is Int but x is Float");
+  Tensor exact = torch::zeros({2, 4}, at::kDouble);
+  EXPECT_THROW_WITH(reflect_(exact, f, f, 1.0, kBits), "the state is Double but x is Float");
+  EXPECT_THROW_WITH(blend_(exact, y, 1.0, f, 1.0, kBits), "the state is Double but x is Int");
   Tensor digits;
   EXPECT_THROW_WITH(scale_(y, digits, {0, 4, false}), "n and m from 1");
   EXPECT_THROW_WITH(update_(y, f, 1.0, kBits, {at::zeros({3}, at::kLong), {}, {}}), "2 elements");

@@ -236,6 +236,11 @@ TEST(KlTest, WhatIsNotANumberShowsButInIgnoredRows) {
   }
 }
 
+TEST(KlTest, TheLowestTemperatureLeavesTheGreatestLogitAlone) {
+  const Tensor x = torch::tensor({{1.0f, 2.0f, 0.0f}});
+  EXPECT_EQ(kl(x, x, {Divergence::Forward, 0x1p-126}).item<float>(), 0.0f);
+}
+
 TEST(KlTest, NamesWhatDoesNotFit) {
   Tensor x = torch::ones({4, 3});
   const Tensor y = torch::ones({4, 3});
@@ -246,9 +251,11 @@ TEST(KlTest, NamesWhatDoesNotFit) {
       kl_(y.to(at::kBFloat16), x),
       "kl_: the teacher's logits are BFloat16 [4, 3] on cpu, the student's Float [4, 3]");
   EXPECT_THROW_WITH(kl_(torch::ones({4, 2}), x), "the teacher's logits are Float [4, 2]");
-  for (const double temperature : {0.0, -1.0, std::numeric_limits<double>::infinity()}) {
+  // 1 / 2^-128 is infinite in float32.
+  for (const double temperature :
+       {0.0, -1.0, 0x1p-128, 0x1.fffp-127, std::numeric_limits<double>::infinity()}) {
     EXPECT_THROW_WITH(kl(y, x, {Divergence::Forward, temperature}),
-                      "the temperature must be above 0 and finite");
+                      "the temperature must be finite and at least 1.17549e-38, got ");
   }
   EXPECT_THROW_WITH(kl(y, x, {Divergence::Forward, 1, torch::zeros({3}, at::kLong)}),
                     "targets must be int64 [4] on cpu, got Long [3]");

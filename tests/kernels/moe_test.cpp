@@ -345,5 +345,20 @@ TEST(MoeTest, RefusesWhatDoesNotFit) {
   EXPECT_THROW_WITH(combine(torch::randn({6, 3}), broken), "the routing's rows must be");
 }
 
+TEST(MoeTest, RefusesARoutingToMoreExpertsThanKernelsTake) {
+  for (const int64_t k : {0, 17, 33}) {
+    const auto ints = at::TensorOptions(at::kInt);
+    const Routing made{torch::zeros({3, k}, ints), torch::ones({3, k}), torch::zeros({65}, ints),
+                       torch::arange(3 * k, ints), torch::arange(3 * k, ints)};
+    const std::string part = "must have 1 to 16 experts of a token, got " + std::to_string(k);
+    EXPECT_THROW_WITH(dispatch(torch::randn({3, 4}), made), part);
+    EXPECT_THROW_WITH(dispatch_backward(torch::randn({3 * k, 4}), made), part);
+    EXPECT_THROW_WITH(combine(torch::randn({3 * k, 4}), made), part);
+    EXPECT_THROW_WITH(combine_backward(torch::randn({3, 4}), torch::randn({3 * k, 4}), made), part);
+    EXPECT_THROW_WITH(route_backward(torch::randn({3, k}), torch::randn({3, 64}), made, true),
+                      part);
+  }
+}
+
 }  // namespace
 }  // namespace rev::kernels

@@ -439,6 +439,32 @@ TEST(NormTest, RefuseWhatDoesNotFit) {
   options.residual = torch::zeros({5, 6}).t();
   EXPECT_THROW_WITH(rms_norm_backward(in.grad, in.x, in.weight, f.rstd, options),
                     "the residual gradient must be contiguous and like x, [6, 5] of Float");
+  const Tensor memory = torch::zeros({7, 5});
+  const Tensor first = memory.narrow(0, 0, 6), second = memory.narrow(0, 1, 6);
+  options.residual = first;
+  for (const Tensor& taken : {first, second}) {
+    EXPECT_THROW_WITH(rms_norm_backward(taken, in.x, in.weight, f.rstd, options),
+                      "rms_norm_backward: the residual gradient may not lie over grad");
+    EXPECT_THROW_WITH(rms_norm_backward(in.grad, taken, in.weight, f.rstd, options),
+                      "the residual gradient may not lie over x");
+  }
+  EXPECT_THROW_WITH(rms_norm_backward(in.grad, in.x, memory[2], f.rstd, options),
+                    "the residual gradient may not lie over weight");
+  EXPECT_THROW_WITH(layer_norm_backward(in.grad, in.x, in.weight, memory.flatten().narrow(0, 3, 6),
+                                        f.rstd, options),
+                    "the residual gradient may not lie over mean");
+  EXPECT_THROW_WITH(
+      rms_norm_backward(in.grad, in.x, in.weight, memory.flatten().narrow(0, 3, 6), options),
+      "the residual gradient may not lie over rstd");
+
+  EXPECT_THROW_WITH(layer_norm(in.x, none, none, kEps, at::kFloat),
+                    "layer_norm: weight is undefined");
+  EXPECT_THROW_WITH(rms_norm_backward(in.grad, in.x, none, f.rstd),
+                    "rms_norm_backward: weight is undefined");
+  const int64_t long_row = (int64_t{1} << 26) + 1;
+  const Tensor wide = torch::zeros({1}).expand({0, long_row});
+  EXPECT_THROW_WITH(layer_norm(wide, torch::zeros({1}).expand({long_row}), none, kEps, at::kFloat),
+                    "layer_norm: a row of x has 67108865 elements, expected at most 67108864");
 
   StateNorm norm;
   norm.weight = in.weight;

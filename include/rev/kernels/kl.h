@@ -18,7 +18,7 @@ enum class Divergence {
 /// What a divergence is taken of.
 struct KlOptions {
   Divergence direction = Divergence::Forward;
-  double temperature = 1;   ///< above 0
+  double temperature = 1;   ///< finite, at least 2^-126
   at::Tensor targets = {};  ///< undefined, or int64 [N]; rows with kIgnoreIndex take no part
 };
 
@@ -26,9 +26,10 @@ struct KlOptions {
 ///
 /// teacher, student: [N,V], float32 or bfloat16, of one dtype and device, the elements of a row
 /// side by side, rows any distance apart. Everything is computed in float32, and the CPU and the
-/// GPU give the same bits, whatever the number of threads; a divergence near 0 may be below it by
-/// rounding. Terms with a probability of 0 are 0, and infinite where only the other one is 0.
-/// Ignored rows give 0. Throws c10::Error where shapes, dtypes, devices or options do not fit.
+/// GPU give the same bits, but for NaN (Note [Same bits], dtype.h), whatever the number of threads;
+/// a divergence near 0 may be below it by rounding. Terms with a probability of 0 are 0, and
+/// infinite where only the other one is 0. Ignored rows give 0. Throws c10::Error where shapes,
+/// dtypes, devices or options do not fit.
 at::Tensor kl(const at::Tensor& teacher, const at::Tensor& student, const KlOptions& options = {});
 
 /// The same, and the student's logits become the gradient of the sum of the divergences with

@@ -3,7 +3,8 @@
 //
 // Everything is computed in float32, whatever is read and written: mean and variance in two passes,
 // rstd = 1 / sqrt(variance + eps), a root and a division in that order. All sums have a fixed
-// order: the bits depend neither on the number of threads nor on the device.
+// order: the bits depend neither on the number of threads nor, but for NaN (Note [Same bits],
+// dtype.h), on the device.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -39,7 +40,7 @@ struct NormGradientOptions {
   bool weight = true;
   bool bias = true;
   /// Where defined, x's shape and dtype, contiguous: x's gradient is added to it in place, and it
-  /// is what comes back as the gradient of x.
+  /// is what comes back as the gradient of x. It may lie over nothing that the backward reads.
   at::Tensor residual;
 };
 
