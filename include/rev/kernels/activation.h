@@ -5,9 +5,9 @@
 //   swiglu(gate, up) = silu(gate) up,  silu(x) = x / (1 + e^-x)   arXiv 2002.05202
 //
 // Numbers are float32 or bfloat16, all of one dtype; what is between them is float32, rounded once
-// to the result's dtype. Biases [F] are float32 or of that dtype. The same bits on every device and
-// with any number of threads. All functions throw c10::Error where shapes, dtypes or devices do not
-// fit.
+// to the result's dtype. Biases [F] are float32 or of that dtype. The same bits on every device
+// (but for NaN: Note [Same bits], dtype.h) and with any number of threads. All functions throw
+// c10::Error where shapes, dtypes or devices do not fit.
 #pragma once
 
 #include <ATen/core/Tensor.h>

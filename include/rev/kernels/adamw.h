@@ -4,7 +4,8 @@
 //   m <- beta1 m + (1 - beta1) g       v <- beta2 v + (1 - beta2) g^2
 //   w <- w - lr (decay w + (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps))
 //
-// In float32, from IEEE's operations alone: the same bits on every device.
+// In float32, from IEEE's operations alone: the same bits on every device, but for NaN
+// (Note [Same bits], dtype.h).
 //
 // Moments of eight bits are those of arXiv 2110.02861: each block of 256 values has a scale, its
 // largest magnitude, and a code for each value's share of it. The codes are dynamic: of m seven

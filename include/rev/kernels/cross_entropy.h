@@ -19,7 +19,8 @@ inline constexpr int64_t kIgnoreIndex = -100;
 /// (on a GPU rows that start at multiples of 16 bytes are read fastest); targets: int64 [N], each
 /// in 0..V-1 or kIgnoreIndex, whose rows' loss is 0. z_loss: z. lse: undefined, or float32 [N], to
 /// which lse is written (0 for ignored rows). Everything is computed in float32, and the CPU and
-/// the GPU give the same bits, whatever the number of threads. A row whose logits are not finite
+/// the GPU give the same bits, but for NaN (Note [Same bits], dtype.h), whatever the number of
+/// threads. A row whose logits are not finite
 /// has a loss of NaN, but for -inf, which stands for a logit that cannot be. Throws c10::Error
 /// where shapes, dtypes or devices do not fit; for a target outside of the row on the CPU, while on
 /// a GPU the loss (and the gradient) is NaN.

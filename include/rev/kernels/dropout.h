@@ -28,7 +28,8 @@ Philox draw_philox(c10::Device device);
 /// y_i = x_i m_i / (1 - p), with m_i = 1 where number i of the stream is below (1 - p) 2^32, else
 /// 0; i counts the elements of a contiguous x.
 ///
-/// x: any shape, float32 or bfloat16, on the CPU or CUDA with the same bits. The factor and the
+/// x: any shape, float32 or bfloat16, on the CPU or CUDA with the same bits, but for NaN
+/// (Note [Same bits], dtype.h). The factor and the
 /// product are float32. Returns a new contiguous tensor of x's shape and dtype. Its gradient is
 /// dropout of the gradient. Throws c10::Error unless 0 <= p < 1, or for other dtypes.
 at::Tensor philox_dropout(const at::Tensor& x, double p, const Philox& from);

@@ -1,3 +1,8 @@
+// Floats of this room's operators.
+//
+// Note [Same bits]: where an operator has the same bits on every device, whether a result is NaN is
+// the same, and not which NaN: IEEE leaves that open, and a GPU makes another than the CPU. Where
+// NaN would end in whole numbers, or one more comparison costs nothing, one is made of all.
 #pragma once
 
 #include <c10/core/ScalarType.h>

@@ -7,7 +7,8 @@
 //
 // A routing is a value: a layer that is evaluated again may be given the one of its first
 // evaluation. Nothing here has a graph; backwards are functions of their own. The CPU and CUDA give
-// the same bits, whatever the number of threads.
+// the same bits, but for NaN in rows (Note [Same bits], dtype.h; of weights' and scores' there is
+// one), whatever the number of threads.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -37,11 +38,13 @@ Routing route(const at::Tensor& scores, int64_t k, bool renormalise);
 
 /// The routing to experts [N,k] int32 that were chosen before, those of a token all different, with
 /// the weights that these scores give them. Throws c10::Error as `route`, and on the CPU where an
-/// expert is none of 0 to E - 1.
+/// expert is none of 0 to E - 1; on a GPU, where the program would have to wait for them, such a
+/// one has the weight NaN and the rows of the nearest.
 Routing route_to(const at::Tensor& experts, const at::Tensor& scores, bool renormalise);
 
 /// The gradient of the scores [N,E], in their dtype, of that of the weights [N,k] float32; the
-/// choice itself has none. scores, renormalise: what the routing was made of.
+/// choice itself has none. scores, renormalise: what the routing was made of. Throws c10::Error, as
+/// all that take a routing, where its shapes or dtypes do not fit or k is not 1 to 16.
 at::Tensor route_backward(const at::Tensor& grad_weights, const at::Tensor& scores,
                           const Routing& routing, bool renormalise);
 
