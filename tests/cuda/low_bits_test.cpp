@@ -204,6 +204,20 @@ TEST_F(LowBitsTest, ShiftDownKeepsItsBitsAndShiftUpUndoesItInEveryBit) {
   }
 }
 
+TEST_F(LowBitsTest, EitherSumMayBeAskedForAlone) {
+  const Size size{3, 36};
+  const Shift a{3, false};
+  const auto cells = cells_of(3 * 36, 6);
+  const Buffer<uint32_t> planes(3 * plane_groups(36) * a.places);
+  const Buffer<int32_t> y(cells);
+  const Buffer<int64_t> before(3), after(3);
+  launch_shift_down(y.data(), planes.data(), a, {3, 36}, {before.data(), nullptr, nullptr},
+                    nullptr);
+  EXPECT_TRUE(same_bits(before.values(), sums_of(cells, size)));
+  launch_shift_up(y.data(), planes.data(), a, {3, 36}, {nullptr, after.data(), nullptr}, nullptr);
+  EXPECT_TRUE(same_bits(after.values(), sums_of(cells, size)));
+}
+
 TEST_F(LowBitsTest, ShiftUpFlagsWhatLeavesTheRange) {
   const auto flag_of = [](int32_t cell, int s, bool negative) {
     const Buffer<int32_t> y(std::vector<int32_t>{0, 0, cell, 0}),

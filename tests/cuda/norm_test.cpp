@@ -39,13 +39,6 @@ Reals as_floats(const std::vector<T>& values) {
   return floats;
 }
 
-template <class T>
-std::vector<T> as(const Reals& values) {
-  std::vector<T> narrowed;
-  for (const float value : values) narrowed.push_back(narrow<T>(value));
-  return narrowed;
-}
-
 class NormTest : public KernelTest {};
 
 template <class X>

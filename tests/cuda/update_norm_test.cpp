@@ -18,13 +18,6 @@ using Reals = std::vector<float>;
 
 class UpdateNormTest : public KernelTest {};
 
-template <class T>
-std::vector<T> as(const Reals& values) {
-  std::vector<T> narrowed;
-  for (const float value : values) narrowed.push_back(narrow<T>(value));
-  return narrowed;
-}
-
 // What a fused launch and the separate ones leave behind.
 struct Left {
   std::vector<int32_t> state;

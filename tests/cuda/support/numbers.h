@@ -43,4 +43,12 @@ class Random {
   std::mt19937_64 bits_;
 };
 
+/// The values rounded to T, float or BFloat16.
+template <class T>
+std::vector<T> as(const std::vector<float>& values) {
+  std::vector<T> narrowed;
+  for (const float value : values) narrowed.push_back(narrow<T>(value));
+  return narrowed;
+}
+
 }  // namespace rev::cuda::testing
