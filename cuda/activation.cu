@@ -11,8 +11,6 @@
 namespace rev::cuda {
 namespace {
 
-constexpr int kWarps = kBlock / kWarp;
-
 // Columns of a lane: 128 bits of them, or a few.
 template <bool kWide, class T>
 constexpr int kEach = kWide ? 16 / sizeof(T) : 4;
@@ -25,7 +23,7 @@ __host__ __device__ constexpr int64_t strips_of(int64_t width, int each) {
 template <class T>
 unsigned blocks_of(Rows size, bool wide) {
   const int each = wide ? kEach<true, T> : kEach<false, T>;
-  return blocks_for(slices_of(size.rows) * strips_of(size.width, each), kWarps);
+  return blocks_for(slices_of(size.rows) * strips_of(size.width, each), kWarpsOfBlock);
 }
 
 // Columns from `column` on, 0 beyond n.
@@ -72,9 +70,8 @@ template <int N, class Body>
 __device__ __forceinline__ void for_strips(Rows size, const Body& body) {
   const int64_t strips = strips_of(size.width, N);
   const int64_t count = slices_of(size.rows) * strips;
-  const int64_t stride = int64_t{gridDim.x} * kWarps;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  for (int64_t i = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp; i < count; i += stride) {
+  for (int64_t i = first_row(); i < count; i += rows_apart()) {
     const int64_t slice = i / strips;
     const auto column = static_cast<int>(((i - slice * strips) * kWarp + lane) * N);
     const int64_t row = slice * kSliceRows;

@@ -36,7 +36,7 @@ template <class W, class G, class M>
 struct Table {
   struct Entry {
     AdamWTensor<W, G, M> tensor;
-    int first_chunk;
+    int first;  // of its chunks
   };
   static constexpr int kMost = (kMostArguments - sizeof(AdamWStep) - 16) / sizeof(Entry);
   Entry entries[kMost];
@@ -177,8 +177,8 @@ struct Moments<uint8_t> {
   // Magnitudes are compared by their bits, of which NaN has the largest.
   template <class Tensor>
   __device__ void finish(const Tensor& t, const Reach& at) {
-    scale = float_of(__reduce_max_sync(0xffffffffu, largest_m));
-    root_scale = sqrtf(float_of(__reduce_max_sync(0xffffffffu, largest_v)));
+    scale = float_of(__reduce_max_sync(kAll, largest_m));
+    root_scale = sqrtf(float_of(__reduce_max_sync(kAll, largest_v)));
     const float inverse = inverse_scale(scale), root_inverse = inverse_scale(root_scale);
 #pragma unroll
     for (int piece = 0; piece < kPieces; ++piece) {
@@ -223,17 +223,9 @@ __global__ void __launch_bounds__(kBlock, 4)
   if (step.skip != nullptr && *step.skip != 0) return;
   for (int chunk = static_cast<int>(blockIdx.x); chunk < table.chunks;
        chunk += static_cast<int>(gridDim.x)) {
-    int entry = 0;  // the last one whose first chunk is not beyond this
-    for (int end = table.count; end - entry > 1;) {
-      const int middle = (entry + end) / 2;
-      if (table.entries[middle].first_chunk <= chunk) {
-        entry = middle;
-      } else {
-        end = middle;
-      }
-    }
-    const int64_t begin = int64_t{chunk - table.entries[entry].first_chunk} * kChunk;
-    const AdamWTensor<W, G, M>& t = table.entries[entry].tensor;
+    const auto& entry = table.entries[entry_of(table.entries, table.count, chunk)];
+    const int64_t begin = int64_t{chunk - entry.first} * kChunk;
+    const AdamWTensor<W, G, M>& t = entry.tensor;
     const int n = static_cast<int>(min(t.n - begin, int64_t{kChunk}));
     const bool wide = allows_wide(t);
     const AdamWFactors factors = adamw_factors(

@@ -23,7 +23,6 @@ bool wide_starts(const T* rows, int64_t stride) {
   return aligned_16(rows) && stride * sizeof(T) % 16 == 0;
 }
 
-constexpr int kWarpsOfBlock = kBlock / kWarp;
 static_assert(kWarpsOfBlock == kLaneSums);  // sum_of_lane adds up the warps' sums, too
 
 /// What the warps of a row exchange, in shared memory.
@@ -100,7 +99,7 @@ __device__ __forceinline__ float ordered_row_sum(float (&sum)[kLaneSums], Exchan
     float total = sum_of_lane(of_warp);
 #pragma unroll
     for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
-      total += __shfl_down_sync(0xffffffffu, total, lanes);
+      total += __shfl_down_sync(kAll, total, lanes);
     }
     if (lane == 0) exchange.totals[warp] = total;
     __syncthreads();
@@ -118,10 +117,10 @@ struct LaneSoftmax {
     float largest = max;
 #pragma unroll
     for (int k = 0; k < kLaneSums; ++k) largest = larger(values[k], largest);
-    if (__any_sync(0xffffffffu, largest > max)) {
+    if (__any_sync(kAll, largest > max)) {
 #pragma unroll
       for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
-        largest = larger(__shfl_xor_sync(0xffffffffu, largest, lanes), largest);
+        largest = larger(__shfl_xor_sync(kAll, largest, lanes), largest);
       }
       move_to(largest, scale);
     }

@@ -13,22 +13,10 @@
 namespace rev::cuda {
 namespace {
 
-constexpr unsigned kAll = 0xffffffffu;
-constexpr int kWarps = kBlock / kWarp;
-constexpr int kStretch = 8 * kWarp;       // slots of a warp
-constexpr int kTile = kWarps * kStretch;  // of a block
+constexpr int kStretch = 8 * kWarp;              // slots of a warp
+constexpr int kTile = kWarpsOfBlock * kStretch;  // of a block
 
 int64_t tiles_of(int64_t slots) { return (slots + kTile - 1) / kTile; }
-
-// The sum of the values of this lane and those before it.
-__device__ __forceinline__ int sum_up_to(int value, int lane) {
-#pragma unroll
-  for (int lanes = 1; lanes < kWarp; lanes *= 2) {
-    const int other = __shfl_up_sync(kAll, value, lanes);
-    if (lane >= lanes) value += other;
-  }
-  return value;
-}
 
 // counts [E, tiles].
 __global__ void __launch_bounds__(kBlock)
@@ -58,36 +46,27 @@ __global__ void __launch_bounds__(kBlock)
   for (int64_t first = 0; first < tiles; first += kWarp) {
     const int64_t tile = first + lane;
     const int count = tile < tiles ? own[tile] : 0;
-    const int sum = sum_up_to(count, lane);
+    const int sum = sum_up_to_lane(count);
     if (tile < tiles) own[tile] = before + sum - count;
     before += __shfl_sync(kAll, sum, kWarp - 1);
   }
   if (lane == 0) totals[expert] = before;
 }
 
-// Which lanes have the same expert, of n.
-__device__ __forceinline__ unsigned lanes_with(int expert, int n) {
-  unsigned same = kAll;
-  for (int bit = 1; bit < n; bit *= 2) {
-    const unsigned ones = __ballot_sync(kAll, expert & bit);
-    same &= (expert & bit) != 0 ? ones : ~ones;
-  }
-  return same;
-}
-
 __global__ void __launch_bounds__(kBlock)
     place_slots_kernel(int32_t* offsets, int32_t* order, int32_t* rows, const int32_t* places,
                        const int32_t* totals, const int32_t* experts, int64_t slots, int n_experts,
                        int64_t tiles) {
-  __shared__ int32_t offset[kMostExperts];        // the first row of an expert
-  __shared__ int32_t next[kWarps][kMostExperts];  // the row of a warp's next slot of an expert
+  __shared__ int32_t offset[kMostExperts];  // the first row of an expert
+  // The row of a warp's next slot of an expert.
+  __shared__ int32_t next[kWarpsOfBlock][kMostExperts];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   if (warp == 0) {
     int before = 0;
     for (int first = 0; first < n_experts; first += kWarp) {
       const int e = first + lane;
       const int total = e < n_experts ? totals[e] : 0;
-      const int sum = sum_up_to(total, lane);
+      const int sum = sum_up_to_lane(total);
       if (e < n_experts) {
         offset[e] = before + sum - total;
         if (blockIdx.x == 0) offsets[e] = before + sum - total;
@@ -108,7 +87,7 @@ __global__ void __launch_bounds__(kBlock)
     __syncthreads();
     for (int e = threadIdx.x; e < n_experts; e += kBlock) {
       int row = offset[e] + places[e * tiles + tile];
-      for (int w = 0; w < kWarps; ++w) {
+      for (int w = 0; w < kWarpsOfBlock; ++w) {
         const int count = next[w][e];
         next[w][e] = row;
         row += count;
@@ -119,7 +98,7 @@ __global__ void __launch_bounds__(kBlock)
       const int64_t slot = stretch + i + lane;
       const bool inside = slot < slots;
       const int expert = inside ? nearest_expert(experts[slot], n_experts) : 0;
-      const unsigned same = lanes_with(expert, n_experts) & __ballot_sync(kAll, inside);
+      const unsigned same = lanes_with(expert, n_experts, inside);
       const unsigned before = same & ((1u << lane) - 1);
       int row = 0;
       if (inside) {
@@ -139,9 +118,8 @@ template <int N, class F>
 __global__ void __launch_bounds__(kBlock)
     dispatch_kernel(F* y, const F* x, const int32_t* order, Dispatch size) {
   const int lane = threadIdx.x % kWarp;
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  const int64_t stride = int64_t{gridDim.x} * kWarps, n_rows = size.tokens * size.chosen;
-  for (int64_t row = first; row < n_rows; row += stride) {
+  const int64_t n_rows = size.tokens * size.chosen;
+  for (int64_t row = first_row(); row < n_rows; row += rows_apart()) {
     const F* from = x + int64_t{order[row] / size.chosen} * size.width;
     F* to = y + row * size.width;
 #pragma unroll 4
@@ -158,9 +136,7 @@ template <int N, bool kWeighted, class F>
 __global__ void __launch_bounds__(kBlock, 4)
     combine_kernel(F* y, const F* x, const float* weights, const int32_t* rows, Dispatch size) {
   const int lane = threadIdx.x % kWarp;
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  const int64_t stride = int64_t{gridDim.x} * kWarps;
-  for (int64_t token = first; token < size.tokens; token += stride) {
+  for (int64_t token = first_row(); token < size.tokens; token += rows_apart()) {
     // Lane j keeps slot j's row and weight.
     const int64_t slot = token * size.chosen + lane;
     const bool has_slot = lane < size.chosen;
@@ -197,9 +173,8 @@ __global__ void __launch_bounds__(kBlock)
     combine_backward_kernel(F* dx, float* dweights, const F* dy, const F* x, const float* weights,
                             const int32_t* order, Dispatch size) {
   const int lane = threadIdx.x % kWarp;
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  const int64_t stride = int64_t{gridDim.x} * kWarps, n_rows = size.tokens * size.chosen;
-  for (int64_t row = first; row < n_rows; row += stride) {
+  const int64_t n_rows = size.tokens * size.chosen;
+  for (int64_t row = first_row(); row < n_rows; row += rows_apart()) {
     const int slot = order[row];
     const float weight = weights[slot];
     const F* gradients = dy + int64_t{slot / size.chosen} * size.width;
@@ -238,8 +213,8 @@ void launch_sort_by_expert(int32_t* offsets, int32_t* order, int32_t* rows, int3
   int32_t* const totals = scratch + n_experts * tiles;
   const unsigned blocks = blocks_for(tiles, 1);
   launch(count_kernel, blocks, stream, counts, experts, slots, n_experts, tiles);
-  launch(place_tiles_kernel, blocks_for(n_experts, kWarps), stream, counts, totals, n_experts,
-         tiles);
+  launch(place_tiles_kernel, blocks_for(n_experts, kWarpsOfBlock), stream, counts, totals,
+         n_experts, tiles);
   launch(place_slots_kernel, blocks, stream, offsets, order, rows, counts, totals, experts, slots,
          n_experts, tiles);
 }
@@ -248,7 +223,7 @@ template <class F>
 void launch_dispatch(F* y, const F* x, const int32_t* order, const Dispatch& size, Stream stream) {
   constexpr int kWidest = 16 / sizeof(F);
   if (size.tokens == 0 || size.width == 0) return;
-  const unsigned blocks = blocks_for(size.tokens * size.chosen, kWarps);
+  const unsigned blocks = blocks_for(size.tokens * size.chosen, kWarpsOfBlock);
   if (aligned_16(y, x) && size.width % kWidest == 0) {
     launch(dispatch_kernel<kWidest, F>, blocks, stream, y, x, order, size);
   } else {
@@ -265,7 +240,7 @@ void launch_combine(F* y, const F* x, const float* weights, const int32_t* rows,
   const auto kernel =
       weights != nullptr ? (wide ? combine_kernel<kWidest, true, F> : combine_kernel<1, true, F>)
                          : (wide ? combine_kernel<kWidest, false, F> : combine_kernel<1, false, F>);
-  launch(kernel, blocks_for(size.tokens, kWarps), stream, y, x, weights, rows, size);
+  launch(kernel, blocks_for(size.tokens, kWarpsOfBlock), stream, y, x, weights, rows, size);
 }
 
 template <class F>
@@ -274,8 +249,8 @@ void launch_combine_backward(F* dx, float* dweights, const F* dy, const F* x, co
   if (size.tokens == 0) return;
   const bool wide = aligned_16(dx, dy, x) && wide_rows(size.width);
   launch(wide ? combine_backward_kernel<true, F> : combine_backward_kernel<false, F>,
-         blocks_for(size.tokens * size.chosen, kWarps), stream, dx, dweights, dy, x, weights, order,
-         size);
+         blocks_for(size.tokens * size.chosen, kWarpsOfBlock), stream, dx, dweights, dy, x, weights,
+         order, size);
 }
 
 #define REV_ROW_TYPE(F)                                                                     \

@@ -11,12 +11,10 @@
 namespace rev::cuda {
 namespace {
 
-constexpr unsigned kAll = 0xffffffffu;
 constexpr int kDigitBits = 8;
 constexpr int kDigits = 1 << kDigitBits;
-constexpr int kWarps = kBlock / kWarp;
 constexpr int kOfWarp = 8 * kWarp;  // consecutive tokens of a tile, which one warp sorts
-constexpr int kTile = kWarps * kOfWarp;
+constexpr int kTile = kWarpsOfBlock * kOfWarp;
 constexpr int kRowsAtOnce = 4;  // rows of a token that a warp has in flight
 
 static_assert(kDigits == kBlock, "a thread stands for a digit");
@@ -52,31 +50,14 @@ __global__ void __launch_bounds__(kBlock)
 
 // The sum of what the threads before this one hold.
 __device__ __forceinline__ int sum_before(int value) {
-  __shared__ int warps[kWarps];
+  __shared__ int warps[kWarpsOfBlock];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  int sum = value;
-#pragma unroll
-  for (int lanes = 1; lanes < kWarp; lanes *= 2) {
-    const int before = __shfl_up_sync(kAll, sum, lanes);
-    if (lane >= lanes) sum += before;
-  }
+  int sum = sum_up_to_lane(value);
   if (lane == kWarp - 1) warps[warp] = sum;
   __syncthreads();
   for (int w = 0; w < warp; ++w) sum += warps[w];
   return sum - value;
-}
-
-// The lanes whose digit is this one's, among those with one.
-__device__ __forceinline__ unsigned lanes_with(int digit, bool exists) {
-  unsigned lanes = __ballot_sync(kAll, exists);
-#pragma unroll
-  for (int bit = 0; bit < kDigitBits; ++bit) {
-    const bool one = (digit >> bit & 1) != 0;
-    const unsigned votes = __ballot_sync(kAll, one);
-    lanes &= one ? votes : ~votes;
-  }
-  return lanes;
 }
 
 // Moves each key, and the place that it comes from, to where the digit puts it. places: null in the
@@ -86,7 +67,8 @@ __global__ void __launch_bounds__(kBlock)
     move_digits_kernel(int32_t* moved_keys, int32_t* moved_places, const K* keys,
                        const int32_t* places, const int32_t* counts, int64_t n, int32_t vocabulary,
                        int shift) {
-  __shared__ int next[kWarps][kDigits];  // how many a warp has of a digit, then where its next goes
+  // How many a warp has of a digit, then where its next goes.
+  __shared__ int next[kWarpsOfBlock][kDigits];
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % kWarp, warp = thread / kWarp;
   const int64_t tile = blockIdx.x;
@@ -98,7 +80,7 @@ __global__ void __launch_bounds__(kBlock)
     const int64_t i = at + lane;
     const bool exists = i < n;
     const int digit = exists ? digit_of(key_of(keys[i], vocabulary), shift) : 0;
-    const unsigned peers = lanes_with(digit, exists);
+    const unsigned peers = lanes_with(digit, kDigits, exists);
     if (exists && lane == __ffs(static_cast<int>(peers)) - 1) {
       next[warp][digit] += __popc(peers);
     }
@@ -113,7 +95,7 @@ __global__ void __launch_bounds__(kBlock)
     total += count;
   }
   int start = sum_before(total) + earlier;  // waits for all warps' counts, too
-  for (int w = 0; w < kWarps; ++w) {
+  for (int w = 0; w < kWarpsOfBlock; ++w) {
     const int count = next[w][thread];
     next[w][thread] = start;
     start += count;
@@ -125,7 +107,7 @@ __global__ void __launch_bounds__(kBlock)
     const bool exists = i < n;
     const int32_t key = exists ? key_of(keys[i], vocabulary) : 0;
     const int digit = digit_of(key, shift);
-    const unsigned peers = lanes_with(digit, exists);
+    const unsigned peers = lanes_with(digit, kDigits, exists);
     const int to = next[warp][digit] + __popc(peers & ((1u << lane) - 1u));
     __syncwarp();
     if (exists && lane == __ffs(static_cast<int>(peers)) - 1) {
@@ -146,9 +128,7 @@ __global__ void __launch_bounds__(kBlock)
   constexpr int kStrip = kWarp * kLaneSums;  // columns of a warp
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t strips = (channels + kStrip - 1) / kStrip;
-  const int64_t stride = int64_t{gridDim.x} * kWarps;
-  for (int64_t w = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp; w < n * strips;
-       w += stride) {
+  for (int64_t w = first_row(); w < n * strips; w += rows_apart()) {
     const int64_t head = w / strips, column = w % strips * kStrip + lane * kLaneSums;
     const int32_t token = sorted.tokens[head];
     if (token == vocabulary || (head > 0 && sorted.tokens[head - 1] == token)) continue;
@@ -213,7 +193,7 @@ void launch_embedding_backward(W* dweight, const G* grad, const SortedTokens& so
                                int64_t channels, int64_t vocabulary, Stream stream) {
   if (n == 0 || channels == 0) return;
   const int64_t strips = (channels + kWarp * kLaneSums - 1) / (kWarp * kLaneSums);
-  const unsigned blocks = blocks_for(n * strips, kWarps);
+  const unsigned blocks = blocks_for(n * strips, kWarpsOfBlock);
   const bool wide = aligned_16(dweight, grad) && wide_rows(channels);
   launch(wide ? add_rows_kernel<true, W, G> : add_rows_kernel<false, W, G>, blocks, stream, dweight,
          grad, sorted, n, channels, static_cast<int32_t>(vocabulary));

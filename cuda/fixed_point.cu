@@ -10,8 +10,6 @@
 namespace rev::cuda {
 namespace {
 
-constexpr unsigned kAll = 0xffffffffu;
-constexpr int kWarps = kBlock / kWarp;
 constexpr int kCounts = 3;  // of a slice: its part of FixedPointStep::record
 
 template <bool kWide>
@@ -19,9 +17,7 @@ __global__ void __launch_bounds__(kBlock)
     gather_kernel(float* values, const int32_t* x, const int64_t* index, float unit, Rows size) {
   constexpr int N = kWide ? 4 : 1;
   const int lane = threadIdx.x % kWarp;
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  const int64_t stride = int64_t{gridDim.x} * kWarps;
-  for (int64_t i = first; i < size.rows; i += stride) {
+  for (int64_t i = first_row(); i < size.rows; i += rows_apart()) {
     const int32_t* from = x + index[i] * size.width;
     float* to = values + i * size.width;
 #pragma unroll 1
@@ -42,12 +38,12 @@ __global__ void __launch_bounds__(kBlock)
                 FixedPointTokens tokens, FixedPointMoves moves, int64_t per_block, int64_t* moved,
                 int64_t* counts) {
   constexpr int N = kWide ? 16 / sizeof(F) : 1;
-  __shared__ int64_t of_warp[kWarps][kCounts];
+  __shared__ int64_t of_warp[kWarpsOfBlock][kCounts];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t begin = int64_t{blockIdx.x} * per_block;
   const int64_t end = min(begin + per_block, tokens.n);
   int64_t going_on = 0, sum_before = 0, sum_now = 0;  // of the warp's tokens, in its first lane
-  for (int64_t i = begin + warp; i < end; i += kWarps) {
+  for (int64_t i = begin + warp; i < end; i += kWarpsOfBlock) {
     const int64_t start = tokens.index[i] * width;
     uint32_t farthest = 0, out = 0;
 #pragma unroll 1
@@ -82,7 +78,7 @@ __global__ void __launch_bounds__(kBlock)
   __syncthreads();
   if (threadIdx.x < kCounts) {
     int64_t sum = 0;
-    for (int w = 0; w < kWarps; ++w) sum += of_warp[w][threadIdx.x];
+    for (int w = 0; w < kWarpsOfBlock; ++w) sum += of_warp[w][threadIdx.x];
     counts[int64_t{blockIdx.x} * kCounts + threadIdx.x] = sum;
   }
 }
@@ -91,8 +87,8 @@ __global__ void __launch_bounds__(kBlock)
 __global__ void __launch_bounds__(kBlock)
     compact_kernel(FixedPointTokens tokens, FixedPointMoves moves, int64_t per_block,
                    const int64_t* moved, const int64_t* counts, FixedPointStep step) {
-  __shared__ uint64_t of_warp[kWarps][kCounts];
-  __shared__ int going_on_of[kWarps];
+  __shared__ uint64_t of_warp[kWarpsOfBlock][kCounts];
+  __shared__ int going_on_of[kWarpsOfBlock];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const unsigned slices = blockIdx.x == 0 ? gridDim.x : blockIdx.x;
   uint64_t sum[kCounts] = {};
@@ -110,10 +106,10 @@ __global__ void __launch_bounds__(kBlock)
   __syncthreads();
   int64_t place = 0;  // of the slice's next token that goes on
   if (blockIdx.x != 0) {
-    for (int w = 0; w < kWarps; ++w) place += static_cast<int64_t>(of_warp[w][0]);
+    for (int w = 0; w < kWarpsOfBlock; ++w) place += static_cast<int64_t>(of_warp[w][0]);
   } else if (threadIdx.x < kCounts) {
     uint64_t total = 0;
-    for (int w = 0; w < kWarps; ++w) total += of_warp[w][threadIdx.x];
+    for (int w = 0; w < kWarpsOfBlock; ++w) total += of_warp[w][threadIdx.x];
     step.record[threadIdx.x] = static_cast<int64_t>(total);
   }
   const int64_t begin = int64_t{blockIdx.x} * per_block;
@@ -125,7 +121,7 @@ __global__ void __launch_bounds__(kBlock)
     if (lane == 0) going_on_of[warp] = __popc(ballot);
     __syncthreads();
     int64_t rank = place + __popc(ballot & ((1u << lane) - 1u));
-    for (int w = 0; w < kWarps; ++w) {
+    for (int w = 0; w < kWarpsOfBlock; ++w) {
       if (w < warp) rank += going_on_of[w];
       place += going_on_of[w];
     }
@@ -143,9 +139,7 @@ __global__ void __launch_bounds__(kBlock)
                    int count, Rows size, const int64_t* expected, int64_t* sums) {
   constexpr int N = kWide ? 16 / sizeof(F) : 1;
   const int lane = threadIdx.x % kWarp;
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  const int64_t stride = int64_t{gridDim.x} * kWarps;
-  for (int64_t row = first; row < size.rows; row += stride) {
+  for (int64_t row = first_row(); row < size.rows; row += rows_apart()) {
     const bool refuted = sums[row] != expected[row];
     __syncwarp();  // every lane has read the sum that the first will write
     if (!refuted) continue;
@@ -172,7 +166,7 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-unsigned slices_for(int64_t n) { return std::min(blocks_for(n, kWarps), kMostSlices); }
+unsigned slices_for(int64_t n) { return std::min(blocks_for(n, kWarpsOfBlock), kMostSlices); }
 
 }  // namespace
 
@@ -183,7 +177,7 @@ int64_t fixed_point_scratch(int64_t n) {
 void launch_gather_cells(float* values, const int32_t* x, const int64_t* index, float unit,
                          Rows size, Stream stream) {
   if (size.rows == 0 || size.width == 0) return;
-  const unsigned blocks = blocks_for(size.rows, kWarps);
+  const unsigned blocks = blocks_for(size.rows, kWarpsOfBlock);
   if (aligned_16(values, x) && size.width % 4 == 0) {
     launch(gather_kernel<true>, blocks, stream, values, x, index, unit, size);
   } else {
@@ -212,8 +206,9 @@ void launch_correct_cells(int32_t* x, const int32_t* y, const F* f, float scale,
                           int64_t* sums, Stream stream) {
   if (size.rows == 0 || size.width == 0) return;
   const bool wide = aligned_16(x, y, f) && size.width % static_cast<int64_t>(16 / sizeof(F)) == 0;
-  launch(wide ? correct_kernel<true, F> : correct_kernel<false, F>, blocks_for(size.rows, kWarps),
-         stream, x, y, f, scale, packed, count, size, expected, sums);
+  launch(wide ? correct_kernel<true, F> : correct_kernel<false, F>,
+         blocks_for(size.rows, kWarpsOfBlock), stream, x, y, f, scale, packed, count, size,
+         expected, sums);
 }
 
 #define REV_FIELD_TYPE(F)                                                                       \

@@ -17,7 +17,7 @@ template <class T>
 struct Table {
   struct Entry {
     NormTensor<T> tensor;
-    int64_t first_slice;
+    int64_t first;  // of its slices
   };
   static constexpr int kMost = 120;  // 4096 bytes of arguments are passed
   Entry entries[kMost];
@@ -45,17 +45,9 @@ __global__ void __launch_bounds__(kBlock)
     square_sums_kernel(const __grid_constant__ Table<T> table) {
   __shared__ Exchange<kBlock> exchange;
   for (int64_t slice = blockIdx.x; slice < table.slices; slice += gridDim.x) {
-    int entry = 0;  // the last one whose first slice is not beyond this
-    for (int end = table.count; end - entry > 1;) {
-      const int middle = (entry + end) / 2;
-      if (table.entries[middle].first_slice <= slice) {
-        entry = middle;
-      } else {
-        end = middle;
-      }
-    }
-    const NormTensor<T>& t = table.entries[entry].tensor;
-    const int64_t number = slice - table.entries[entry].first_slice;
+    const auto& entry = table.entries[entry_of(table.entries, table.count, slice)];
+    const NormTensor<T>& t = entry.tensor;
+    const int64_t number = slice - entry.first;
     const T* x = t.x + number * kNormSlice;
     const int64_t n = min(t.n - number * kNormSlice, kNormSlice);
     const bool wide = (reinterpret_cast<uintptr_t>(x) & 15) == 0;

@@ -73,11 +73,9 @@ struct Keep {
 template <int N, class Op>
 __global__ void __launch_bounds__(kBlock) rows_kernel(int32_t* y, Op op, Rows size, Probe probe) {
   const int lane = threadIdx.x % kWarp;
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  const int64_t stride = int64_t{gridDim.x} * (kBlock / kWarp);
   const bool sums = probe.before != nullptr || probe.after != nullptr;
   uint32_t out = 0;
-  for (int64_t row = first; row < size.rows; row += stride) {
+  for (int64_t row = first_row(); row < size.rows; row += rows_apart()) {
     uint64_t before = 0, after = 0;
 #pragma unroll 1  // a lane's N cells are enough in flight, and divisions unrolled would spill
     for (int64_t column = int64_t{lane} * N; column < size.width; column += kWarp * N) {
@@ -112,7 +110,7 @@ template <class Op>
 void launch_rows(int32_t* y, const Op& op, Rows size, const Probe& probe, bool aligned,
                  Stream stream) {
   if (size.rows == 0 || size.width == 0) return;
-  const unsigned blocks = blocks_for(size.rows, kBlock / kWarp);
+  const unsigned blocks = blocks_for(size.rows, kWarpsOfBlock);
   if (aligned && size.width % Op::kWidest == 0) {
     launch(rows_kernel<Op::kWidest, Op>, blocks, stream, y, op, size, probe);
   } else {

@@ -9,8 +9,6 @@
 namespace rev::cuda {
 namespace {
 
-constexpr unsigned kAll = 0xffffffffu;
-
 // The cells of a lane, whose low bits fill whole bytes, and the unsigned number that they fill.
 template <int kCount>
 struct Group {
@@ -64,9 +62,7 @@ __global__ void __launch_bounds__(kBlock)
   using G = Group<kCount>;
   constexpr int N = kWide ? G::kCells : 1;
   const int lane = threadIdx.x % kWarp;
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  const int64_t stride = int64_t{gridDim.x} * (kBlock / kWarp);
-  for (int64_t row = first; row < size.rows; row += stride) {
+  for (int64_t row = first_row(); row < size.rows; row += rows_apart()) {
     uint64_t sum = 0;
 #pragma unroll 1
     for (int64_t column = int64_t{lane} * N; column < size.width; column += kWarp * N) {
@@ -117,12 +113,10 @@ __global__ void __launch_bounds__(kBlock)
     shift_kernel(int32_t* y, uint32_t* planes, Shift a, Rows size, Probe probe) {
   constexpr int kLanes = kPlaneCells / N;
   const int lane = threadIdx.x % kWarp, place = lane % kLanes;
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  const int64_t stride = int64_t{gridDim.x} * (kBlock / kWarp);
   const int64_t groups = plane_groups(size.width);
   const bool sums = probe.before != nullptr || probe.after != nullptr;
   uint32_t out = 0;
-  for (int64_t row = first; row < size.rows; row += stride) {
+  for (int64_t row = first_row(); row < size.rows; row += rows_apart()) {
     uint64_t before = 0, after = 0;
 #pragma unroll 1
     for (int64_t base = 0; base < size.width; base += kWarp * N) {  // by all lanes alike
@@ -196,7 +190,7 @@ template <bool kUp>
 void launch_shift(int32_t* y, uint32_t* planes, Shift a, Rows size, const Probe& probe,
                   Stream stream) {
   if (size.rows == 0 || size.width == 0) return;
-  const unsigned blocks = blocks_for(size.rows, kBlock / kWarp);
+  const unsigned blocks = blocks_for(size.rows, kWarpsOfBlock);
   if (aligned_16(y) && size.width % 4 == 0) {
     launch(shift_kernel<4, kUp>, blocks, stream, y, planes, a, size, probe);
   } else {
@@ -223,7 +217,7 @@ void launch_pack_low_bits(uint8_t* packed, const int32_t* cells, int64_t n, int 
 void launch_select_by_low_bits(int32_t* x, const int32_t* near, const uint8_t* packed, int count,
                                Rows size, int64_t* sums, Stream stream) {
   if (size.rows == 0 || size.width == 0) return;
-  const unsigned blocks = blocks_for(size.rows, kBlock / kWarp);
+  const unsigned blocks = blocks_for(size.rows, kWarpsOfBlock);
   with_count(count, [&](auto c) {
     if (aligned_16(x, near, packed) && size.width % Group<c.value>::kCells == 0) {
       launch(select_kernel<true, c.value>, blocks, stream, x, near, packed, size, sums);

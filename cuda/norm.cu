@@ -19,8 +19,7 @@ __global__ void __launch_bounds__(kBlock, kRowBlocks)
   REV_DYNAMIC_SHARED(float, shared);
   const int n = static_cast<int>(size.width);
   const KeptRow kept(keeps ? shared : nullptr, n);
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  for (int64_t row = first; row < size.rows; row += int64_t{gridDim.x} * kRowWarps) {
+  for (int64_t row = first_row(); row < size.rows; row += rows_apart()) {
     const X* from = x + row * n;
     const auto read = [&](int column, float(&values)[kLaneSums]) {
       load_floats<kWide>(from, column, n, values);
@@ -124,7 +123,7 @@ __global__ void __launch_bounds__(kBlock, kRowBlocks)
     const int rows = static_cast<int>(left < kSliceRows ? left : kSliceRows);
     if (gradients.x != nullptr) {
 #pragma unroll 1
-      for (int row = static_cast<int>(threadIdx.x / kWarp); row < rows; row += kRowWarps) {
+      for (int row = static_cast<int>(threadIdx.x / kWarp); row < rows; row += kWarpsOfBlock) {
         const int64_t offset = (first + row) * n;
         gradient_row<kWide>(gradients.x + offset,
                             gradients.residual != nullptr ? gradients.residual + offset : nullptr,
@@ -168,8 +167,8 @@ void launch_norm(const Floats& y, const Moments& moments, const X* x, const Norm
       wide_rows(size.width) && aligned_16(y.as_float, y.as_bfloat16, x, norm.weight, norm.bias);
   const std::size_t kept = kept_bytes(size.width);
   launch(wide ? norm_kernel<true, X> : norm_kernel<false, X>,
-         Shape{blocks_for(size.rows, kRowWarps), kBlock, kept}, stream, y, moments, x, norm, size,
-         inverse_width(size.width), kept != 0);
+         Shape{blocks_for(size.rows, kWarpsOfBlock), kBlock, kept}, stream, y, moments, x, norm,
+         size, inverse_width(size.width), kept != 0);
 }
 
 template <class X, class G>

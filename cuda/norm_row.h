@@ -15,7 +15,6 @@
 namespace rev::cuda {
 
 constexpr int kPiece = kWarp * kLaneSums;  // numbers of a row that a warp takes at a time
-constexpr int kRowWarps = kBlock / kWarp;  // warps of a block, a row each
 constexpr int kRowBlocks = 4;              // of a multiprocessor that registers leave room for
 
 /// The first of this lane's columns in a row's first piece.
@@ -30,7 +29,7 @@ inline std::size_t kept_bytes(int64_t n) {
   // threads; of 2048 two, on sm_90 three: fewer threads, but a row is read once.
   constexpr std::size_t kMost = 64 << 10;
   const std::size_t padded = static_cast<std::size_t>((n + kPiece - 1) / kPiece * kPiece);
-  const std::size_t bytes = padded * sizeof(float) * kRowWarps;
+  const std::size_t bytes = padded * sizeof(float) * kWarpsOfBlock;
   return bytes <= kMost ? bytes : 0;
 }
 

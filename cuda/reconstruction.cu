@@ -9,8 +9,6 @@
 namespace rev::cuda {
 namespace {
 
-constexpr int kWarps = kBlock / kWarp;
-
 using Word = unsigned long long;  // what CUDA's 64-bit atomics take
 static_assert(sizeof(Word) == sizeof(int64_t));
 
@@ -25,7 +23,7 @@ __device__ void insert(Word* first, Word row) {
 
 __global__ void __launch_bounds__(kBlock)
     compare_kernel(Word* record, const int64_t* a, const int64_t* b, int64_t n, int64_t per_block) {
-  __shared__ int of_warp[kWarps];
+  __shared__ int of_warp[kWarpsOfBlock];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t begin = int64_t{blockIdx.x} * per_block;
   const int64_t end = min(begin + per_block, n);
@@ -35,7 +33,7 @@ __global__ void __launch_bounds__(kBlock)
     const bool differs = row < end && a[row] != b[row];
     const int here = __syncthreads_count(differs);
     if (here != 0 && found < kFirstRows) {
-      const unsigned ballot = __ballot_sync(0xffffffffu, differs);
+      const unsigned ballot = __ballot_sync(kAll, differs);
       if (lane == 0) of_warp[warp] = __popc(ballot);
       __syncthreads();
       int64_t rank = found + __popc(ballot & ((1u << lane) - 1u));
@@ -55,7 +53,7 @@ template <bool kWide>
 __global__ void __launch_bounds__(kBlock)
     drift_kernel(unsigned* record, const float* a, const float* b, int64_t n) {
   constexpr int N = kWide ? 4 : 1;
-  __shared__ unsigned apart_of[kWarps], largest_of[kWarps];
+  __shared__ unsigned apart_of[kWarpsOfBlock], largest_of[kWarpsOfBlock];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t stride = int64_t{gridDim.x} * kBlock * N;
   unsigned apart = 0, largest = 0;
@@ -70,15 +68,15 @@ __global__ void __launch_bounds__(kBlock)
       largest = max(largest, magnitude_bits(x[j]));
     }
   }
-  apart = __reduce_max_sync(0xffffffffu, apart);
-  largest = __reduce_max_sync(0xffffffffu, largest);
+  apart = __reduce_max_sync(kAll, apart);
+  largest = __reduce_max_sync(kAll, largest);
   if (lane == 0) {
     apart_of[warp] = apart;
     largest_of[warp] = largest;
   }
   __syncthreads();
   if (threadIdx.x == 0) {
-    for (int w = 1; w < kWarps; ++w) {
+    for (int w = 1; w < kWarpsOfBlock; ++w) {
       apart = max(apart, apart_of[w]);
       largest = max(largest, largest_of[w]);
     }

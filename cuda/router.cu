@@ -10,7 +10,6 @@
 namespace rev::cuda {
 namespace {
 
-constexpr unsigned kAll = 0xffffffffu;
 constexpr int kBlocks = 4;  // of a multiprocessor at least: half of its threads
 
 // The scores of a token that one lane has; V is enough for all experts.
@@ -81,9 +80,7 @@ template <class F, int V, bool kChoose>
 __global__ void __launch_bounds__(kBlock, kBlocks)
     route_kernel(int32_t* experts, float* weights, const F* scores, Router router) {
   const int lane = threadIdx.x % kWarp;
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  const int64_t stride = int64_t{gridDim.x} * (kBlock / kWarp);
-  for (int64_t token = first; token < router.tokens; token += stride) {
+  for (int64_t token = first_row(); token < router.tokens; token += rows_apart()) {
     const F* row = scores + token * router.experts;
     float own[V];
     load_scores(row, lane, router.experts, own);
@@ -118,9 +115,7 @@ __global__ void __launch_bounds__(kBlock, kBlocks)
     route_backward_kernel(F* dscores, const F* scores, const int32_t* experts, const float* weights,
                           const float* dweights, Router router) {
   const int lane = threadIdx.x % kWarp;
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
-  const int64_t stride = int64_t{gridDim.x} * (kBlock / kWarp);
-  for (int64_t token = first; token < router.tokens; token += stride) {
+  for (int64_t token = first_row(); token < router.tokens; token += rows_apart()) {
     const int64_t slot = token * router.chosen + lane;
     const bool takes = lane < router.chosen;
     const float weight = takes ? weights[slot] : 0.0f;
@@ -172,7 +167,7 @@ void launch_weights(int32_t* experts, float* weights, const F* scores, const Rou
                     Stream stream) {
   if (router.tokens == 0) return;
   with_scores_of_lane(router.experts, [&](auto v) {
-    launch(route_kernel<F, decltype(v)::value, kChoose>, blocks_for(router.tokens, kBlock / kWarp),
+    launch(route_kernel<F, decltype(v)::value, kChoose>, blocks_for(router.tokens, kWarpsOfBlock),
            stream, experts, weights, scores, router);
   });
 }
@@ -198,7 +193,7 @@ void launch_route_backward(F* dscores, const F* scores, const int32_t* experts,
                            Stream stream) {
   if (router.tokens == 0) return;
   with_scores_of_lane(router.experts, [&](auto v) {
-    launch(route_backward_kernel<F, decltype(v)::value>, blocks_for(router.tokens, kBlock / kWarp),
+    launch(route_backward_kernel<F, decltype(v)::value>, blocks_for(router.tokens, kWarpsOfBlock),
            stream, dscores, scores, experts, weights, dweights, router);
   });
 }

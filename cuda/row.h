@@ -55,10 +55,10 @@ __device__ __forceinline__ float ordered_warp_sum(float (&sum)[kLaneSums]) {
   for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
 #pragma unroll
     for (int k = 0; k < kLaneSums; ++k) {
-      sum[k] += __shfl_down_sync(0xffffffffu, sum[k], lanes);
+      sum[k] += __shfl_down_sync(kAll, sum[k], lanes);
     }
   }
-  return __shfl_sync(0xffffffffu, sum_of_lane(sum), 0);
+  return __shfl_sync(kAll, sum_of_lane(sum), 0);
 }
 
 }  // namespace rev::cuda

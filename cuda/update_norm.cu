@@ -41,9 +41,8 @@ __global__ void __launch_bounds__(kBlock, kRowBlocks)
   REV_DYNAMIC_SHARED(float, shared);
   const int n = static_cast<int>(size.width);
   const KeptRow kept(keeps ? shared : nullptr, n);
-  const int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) / kWarp;
   Seen seen;
-  for (int64_t row = first; row < size.rows; row += int64_t{gridDim.x} * kRowWarps) {
+  for (int64_t row = first_row(); row < size.rows; row += rows_apart()) {
     seen.before = seen.after = 0;
     const auto change = [&](int column, float(&values)[kLaneSums]) {
       const int64_t offset = row * n + column;
@@ -96,8 +95,8 @@ void launch_op(int32_t* y, const Op& op, const StateNorm& made, Rows size, const
                                made.y.as_bfloat16, made.norm.weight, made.norm.bias);
   const std::size_t kept = kept_bytes(size.width);
   launch(wide ? update_norm_kernel<true, Op> : update_norm_kernel<false, Op>,
-         Shape{blocks_for(size.rows, kRowWarps), kBlock, kept}, stream, y, op, made, size, probe,
-         inverse_width(size.width), kept != 0);
+         Shape{blocks_for(size.rows, kWarpsOfBlock), kBlock, kept}, stream, y, op, made, size,
+         probe, inverse_width(size.width), kept != 0);
 }
 
 }  // namespace
