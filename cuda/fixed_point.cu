@@ -10,7 +10,7 @@
 namespace rev::cuda {
 namespace {
 
-constexpr int kCounts = 3;  // of a slice: its part of FixedPointStep::record
+constexpr int kCounts = kFixedPointCounts;  // of a slice
 
 template <bool kWide>
 __global__ void __launch_bounds__(kBlock)
@@ -169,10 +169,6 @@ __global__ void __launch_bounds__(kBlock)
 unsigned slices_for(int64_t n) { return std::min(blocks_for(n, kWarpsOfBlock), kMostSlices); }
 
 }  // namespace
-
-int64_t fixed_point_scratch(int64_t n) {
-  return n + int64_t{kCounts} * std::max(slices_for(n), 1u);
-}
 
 void launch_gather_cells(float* values, const int32_t* x, const int64_t* index, float unit,
                          Rows size, Stream stream) {

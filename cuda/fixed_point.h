@@ -2,6 +2,7 @@
 // iteration, each token (a row of x) until it settles. Pointers and streams as in grid.h.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cuda/bfloat16.h"
@@ -40,7 +41,12 @@ struct FixedPointStep {
 /// Blocks at most. What they write does not depend on it.
 constexpr unsigned kMostSlices = 1024;
 
-int64_t fixed_point_scratch(int64_t n);
+constexpr int kFixedPointCounts = 3;  // of a slice: its part of FixedPointStep::record
+
+/// A move of each token, and the counts of as many slices as there can be.
+inline int64_t fixed_point_scratch(int64_t n) {
+  return n + kFixedPointCounts * std::clamp<int64_t>(n, 1, kMostSlices);
+}
 
 /// x[r] <- y[r] - rint(f[i] scale), r = index[i], for tokens i. x, y: [.., width], f: [n, width].
 /// Two kernels; what they write does not depend on the order of threads. F: float or BFloat16.
