@@ -89,7 +89,7 @@ class GrownRevFFNTest : public SameBitsTest {
 
 // A learning rate under which the attention grows and stays a contraction.
 TEST_P(GrownRevFFNTest, GrownLayersAreStillInverted) {
-  ASSERT_NO_FATAL_FAILURE(expect_same_after("0.02"));
+  ASSERT_NO_FATAL_FAILURE(expect_same_after("0.01"));
   EXPECT_FALSE(gave_up_);
   weights("new", tiny("new", {"--scheme", "revffn", "--steps", "1", "--lr", "0", "--min-lr", "0"}));
   for (int layer = 0; layer < 3; ++layer) {
