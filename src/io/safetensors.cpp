@@ -1,7 +1,5 @@
 #include "rev/io/safetensors.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -16,6 +14,8 @@
 #include <tuple>
 #include <vector>
 
+#include "io/alias.h"
+#include "io/json.h"
 #include "rev/base/mapped_file.h"
 #include "rev/io/file.h"
 
@@ -65,13 +65,6 @@ const Dtype* find_dtype(at::ScalarType type) {
   return found == kDtypes.end() ? nullptr : found;
 }
 
-/// A name for a message: quoted, control characters escaped, not longer than a line.
-std::string quoted(const std::string& name) {
-  constexpr std::size_t kLongest = 100;
-  const std::string shown = name.size() <= kLongest ? name : name.substr(0, kLongest) + "...";
-  return json(shown).dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
 // ---- reading
 
 struct Entry {
@@ -86,30 +79,6 @@ struct Header {
   Metadata metadata;
   std::uint64_t bytes;  // length and JSON together
 };
-
-/// Parses JSON of the header's depth in which no object has a key twice.
-json parse_header(std::string_view text, const std::string& file) {
-  std::vector<std::set<std::string>> keys;  // of each open object
-  const auto refuse_odd = [&](int depth, json::parse_event_t event, json& value) {
-    TORCH_CHECK(depth <= kMaxDepth, file, ": header is nested deeper than tensors need");
-    if (event == json::parse_event_t::object_start) keys.emplace_back();
-    if (event == json::parse_event_t::object_end) keys.pop_back();
-    if (event == json::parse_event_t::key) {
-      const auto& key = value.get_ref<const std::string&>();
-      TORCH_CHECK(keys.back().insert(key).second, file, ": header names ", quoted(key), " twice");
-    }
-    return true;
-  };
-  try {
-    json header = json::parse(text, refuse_odd);
-    TORCH_CHECK(header.is_object(), file, ": header is not a JSON object");
-    return header;
-  } catch (const json::parse_error& error) {
-    TORCH_CHECK(false, file, ": header is not JSON (at its byte ", error.byte, ")");
-  } catch (const json::exception&) {
-    TORCH_CHECK(false, file, ": header holds a number out of range");
-  }
-}
 
 Metadata parse_metadata(const json& object, const std::string& file) {
   TORCH_CHECK(object.is_object(), file, ": ", kMetadataKey, " is not a JSON object");
@@ -190,7 +159,8 @@ Header read_header(const base::MappedFile& mapping) {
   Header header;
   header.bytes = kLengthBytes + length;
   const std::uint64_t data_bytes = file_bytes - header.bytes;
-  const json parsed = parse_header(mapping.text().substr(kLengthBytes, length), file);
+  const json parsed =
+      parse_json(mapping.text().substr(kLengthBytes, length), file + ": header", kMaxDepth);
   for (const auto& [name, value] : parsed.items()) {
     if (name == kMetadataKey) {
       header.metadata = parse_metadata(value, file);
@@ -215,24 +185,13 @@ Header read_header(const base::MappedFile& mapping) {
   return header;
 }
 
-at::Tensor alias_tensor(const std::shared_ptr<const base::MappedFile>& mapping, const Entry& entry,
-                        std::byte* data) {
-  const at::TensorOptions options = at::TensorOptions().dtype(entry.dtype);
-  const std::uint64_t bytes = entry.end - entry.begin;
-  if (bytes == 0) return at::empty(entry.shape, options);
-  if (entry.dtype == at::ScalarType::Bool) {
-    const auto* wrong =
-        std::find_if(data, data + bytes, [](std::byte b) { return b > std::byte{1}; });
-    TORCH_CHECK(wrong == data + bytes, mapping->path().string(), ": tensor ", quoted(entry.name),
-                " is BOOL but holds the byte ", static_cast<int>(*wrong));
-  }
-  if (reinterpret_cast<std::uintptr_t>(data) % c10::elementSize(entry.dtype) != 0) {
-    at::Tensor copy = at::empty(entry.shape, options);
-    std::memcpy(copy.mutable_data_ptr(), data, bytes);
-    return copy;
-  }
-  return at::from_blob(
-      data, entry.shape, [mapping](void*) {}, options);
+/// Throws where a BOOL holds other bytes than 0 and 1.
+void check_bools(const Entry& entry, const std::byte* data, const std::string& file) {
+  if (entry.dtype != at::ScalarType::Bool) return;
+  const std::byte* end = data + (entry.end - entry.begin);
+  const std::byte* wrong = std::find_if(data, end, [](std::byte b) { return b > std::byte{1}; });
+  TORCH_CHECK(wrong == end, file, ": tensor ", quoted(entry.name), " is BOOL but holds the byte ",
+              static_cast<int>(*wrong));
 }
 
 // ---- writing
@@ -296,7 +255,9 @@ std::map<std::string, at::Tensor> load_safetensors(const fs::path& path) {
   std::byte* data = mapping->data() + header.bytes;
   std::map<std::string, at::Tensor> tensors;
   for (const Entry& entry : header.entries) {
-    tensors.emplace(entry.name, alias_tensor(mapping, entry, data + entry.begin));
+    check_bools(entry, data + entry.begin, path.string());
+    tensors.emplace(entry.name,
+                    alias_tensor(mapping, data + entry.begin, entry.shape, entry.dtype));
   }
   return tensors;
 }

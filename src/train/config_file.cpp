@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "io/json.h"
 #include "rev/io/file.h"
 
 namespace rev::train {
@@ -59,12 +60,6 @@ Settings from_object(const json& object) {
   return settings;
 }
 
-json parse_object(const std::string& text, const std::string& where) {
-  json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  TORCH_CHECK(object.is_object(), where, ": expected a JSON object");
-  return object;
-}
-
 }  // namespace
 
 std::string to_text(const HfValue& value) {
@@ -95,7 +90,7 @@ std::string list_settings(const Settings& settings) {
 std::string to_json(const Settings& settings) { return to_object(settings).dump(2) + "\n"; }
 
 Settings from_json(const std::string& text, const std::string& where) {
-  return from_object(parse_object(text, where));
+  return from_object(io::parse_json(text, where));
 }
 
 void write_config(const std::filesystem::path& path, const ConfigFile& config) {
@@ -105,11 +100,14 @@ void write_config(const std::filesystem::path& path, const ConfigFile& config) {
 }
 
 ConfigFile read_config(const std::filesystem::path& path) {
-  json object = parse_object(io::read_file(path), path.string());
-  const json run = object.value(kRun, json::object());
-  TORCH_CHECK(run.is_object(), path.string(), ": expected \"", kRun, "\" to be an object");
-  object.erase(kRun);
-  return {from_object(object), from_object(run)};
+  json object = io::read_json(path);
+  ConfigFile config;
+  if (object.contains(kRun)) {
+    config.run = from_object(io::get_json<json::object_t>(object, kRun, path.string()));
+    object.erase(kRun);
+  }
+  config.model = from_object(object);
+  return config;
 }
 
 void check_same_settings(const Settings& saved, const Settings& now,

@@ -5,8 +5,6 @@
 #include <cstring>
 #include <filesystem>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
-#include <random>
 #include <string>
 #include <torch/torch.h>
 #include <vector>
@@ -50,17 +48,6 @@ std::string make_file(const std::string& header, std::size_t data_bytes) {
   std::string file(8, '\0');
   std::memcpy(file.data(), &length, 8);
   return file + header + std::string(data_bytes, '\1');
-}
-
-/// Reads a file wholly, as a user would, and returns the sum of all bytes.
-int64_t read_all(const std::filesystem::path& path) {
-  int64_t sum = 0;
-  for (const auto& [name, tensor] : load_safetensors(path)) {
-    const at::Tensor copy = tensor.clone();
-    const auto* bytes = static_cast<const std::uint8_t*>(copy.data_ptr());
-    for (std::size_t i = 0; i < copy.nbytes(); ++i) sum += bytes[i];
-  }
-  return sum;
 }
 
 TEST(SafetensorsTest, ReadsBackTheBitsOfEveryDtypeAndShape) {
@@ -206,9 +193,9 @@ struct BadFile {
 
 TEST(SafetensorsTest, RefusesBadHeaders) {
   const std::vector<BadFile> cases = {
-      {"", 0, "header is not JSON"},
-      {"{", 0, "header is not JSON (at its byte 2)"},
-      {"[]", 0, "header is not a JSON object"},
+      {"", 0, "header: not JSON at line 1, column 1"},
+      {"{", 0, "header: not JSON at line 1, column 2"},
+      {"[]", 0, "header: expected a JSON object"},
       {"{}", 1, "the tensors end at byte 0 of the data, the file at 1"},
       {R"({"a":1})", 0, "tensor \"a\" is not described by a JSON object"},
       {R"({"a":{"shape":[],"data_offsets":[0,1]}})", 1,
@@ -237,12 +224,12 @@ TEST(SafetensorsTest, RefusesBadHeaders) {
       {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
        3, "bytes 1 to 2 of the data belong to no tensor"},
       {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
-       2, "header names \"a\" twice"},
+       2, "header: names \"a\" twice"},
       {R"({"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}})", 1,
-       "header names \"dtype\" twice"},
+       "header: names \"dtype\" twice"},
       {R"({"__metadata__":1})", 0, "__metadata__ is not a JSON object"},
       {R"({"__metadata__":{"n":1}})", 0, "metadata \"n\" is not a string"},
-      {R"({"__metadata__":{"n":[[[]]]}})", 0, "nested deeper than tensors need"},
+      {R"({"__metadata__":{"n":[[[]]]}})", 0, "header: nested deeper than 3 levels"},
   };
   TempFolder folder;
   for (const BadFile& bad : cases) {
@@ -314,90 +301,6 @@ TEST(SafetensorsTest, RefusesTensorsThatItCannotWrite) {
                     "a dtype that safetensors lacks: ComplexFloat");
   EXPECT_THROW_WITH(save({{"\xff", x}}), "not UTF-8");
   EXPECT_FALSE(std::filesystem::exists(folder / "t"));
-}
-
-/// One of the ways in which files get damaged, or are made to look like a file.
-std::string mutate(std::string file, std::mt19937_64& random) {
-  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
-  static const std::vector<std::string> pieces = {"0",
-                                                  "-1",
-                                                  "4",
-                                                  "9223372036854775807",
-                                                  "18446744073709551615",
-                                                  "1e308",
-                                                  "[",
-                                                  "]",
-                                                  "{",
-                                                  "}",
-                                                  "\"",
-                                                  ",",
-                                                  ":",
-                                                  "null",
-                                                  "\"a\"",
-                                                  "\"dtype\"",
-                                                  "\"BOOL\"",
-                                                  "\"F64\"",
-                                                  "\\u0000",
-                                                  "\xff",
-                                                  "[0,8]"};
-  for (std::size_t n = 1 + below(3); n > 0 && !file.empty(); --n) {
-    const std::size_t at = below(file.size());
-    switch (below(6)) {
-      case 0:
-        file[at] ^= static_cast<char>(1 << below(8));
-        break;
-      case 1:
-        file[below(8) % file.size()] = static_cast<char>(random());
-        break;
-      case 2:
-        file.resize(at);
-        break;
-      case 3:
-        file.erase(at, 1 + below(16));
-        break;
-      case 4:
-        file.insert(at, pieces[below(pieces.size())]);
-        break;
-      case 5:
-        file.replace(at, 1 + below(4), pieces[below(pieces.size())]);
-        break;
-    }
-  }
-  // Half of them with a length that fits again, so that what comes after it is reached.
-  const std::size_t end = file.rfind('}');
-  if (below(2) == 0 && file.size() > 8 && end != std::string::npos && end > 8) {
-    const std::uint64_t length = end + 1 - 8;
-    std::memcpy(file.data(), &length, 8);
-  }
-  return file;
-}
-
-TEST(SafetensorsTest, MutatedFilesLoadOrAreRefused) {
-  TempFolder folder;
-  base::NamedTensors tensors;
-  for (const at::ScalarType dtype : kDtypes) {
-    tensors.emplace_back(c10::toString(dtype),
-                         random_bits({int64_t(tensors.size()) % 4, 40}, dtype));
-  }
-  save_safetensors(folder / "t", tensors, {{"format", "pt"}});
-  const std::string whole = read_bytes(folder / "t");
-  std::mt19937_64 random(20251202);
-  int n_loaded = 0;
-  int n_refused = 0;
-  for (int i = 0; i < 5000; ++i) {
-    write_bytes(folder / "m", mutate(whole, random));
-    try {
-      read_all(folder / "m");
-      ++n_loaded;
-    } catch (const c10::Error& error) {
-      EXPECT_EQ(std::string(error.what_without_backtrace()).rfind((folder / "m").string(), 0), 0u)
-          << error.what_without_backtrace();
-      ++n_refused;
-    }
-  }
-  // Neither all refused (then only the length was tried) nor all loaded.
-  EXPECT_GT(n_loaded, 100);
-  EXPECT_GT(n_refused, 2000);
 }
 
 TEST(SafetensorsTest, EveryTruncationIsRefused) {

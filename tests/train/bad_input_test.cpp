@@ -220,7 +220,7 @@ TEST_F(BadInputTest, Models) {
   fs::remove(path("run") / "model.safetensors");
   expect_refused(sample, (path("run") / "model.safetensors").string());
   support::write_bytes(path("run") / "config.json", "{ not json");
-  expect_refused(sample, "config.json: expected a JSON object");
+  expect_refused(sample, "config.json: not JSON at line 1, column 3");
 }
 
 TEST_F(BadInputTest, ModelsThatDoNotFit) {

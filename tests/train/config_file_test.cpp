@@ -35,6 +35,8 @@ TEST(ConfigFileTest, ReadsFilesOfOthersAndPassesOverWhatItDoesNotKnow) {
   support::write_bytes(folder / "list.json", "[1]");
   EXPECT_THROW_WITH(read_config(folder / "list.json"), "list.json: expected a JSON object");
   EXPECT_THROW_WITH(read_config(folder / "none.json"), "none.json");
+  support::write_bytes(folder / "odd.json", R"({"rev": 1})");
+  EXPECT_THROW_WITH(read_config(folder / "odd.json"), "odd.json: expected \"rev\" to be an object");
 }
 
 TEST(ConfigFileTest, NamesEverySettingThatDiffers) {
