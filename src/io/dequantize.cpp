@@ -1,8 +1,9 @@
 // Each format cuts a row into blocks of 32 or 256 numbers: whole numbers q of a few bits, and
 // scales in half precision. Of 32 (Q4_0 to Q8_0): x = d q, or d q + m. Of 256 (Q2_K to Q6_K):
 // groups of 16 or 32 have a scale and perhaps a minimum of their own, themselves whole numbers s
-// and m: x = (d s) q, or (d s) q - (dmin m). Products and sums are rounded in this order, in
-// float32, so that the bits are those of ggml (ggml-quants.c, dequantize_row_*).
+// and m: x = (d s) q, or (d s) q - (dmin m). The products are exact in float32 (11 bits of a scale,
+// at most 13 of s and q), so that only the sum is rounded: the bits are those of ggml
+// (ggml-quants.c, dequantize_row_*), whatever the compiler makes of it.
 #include "io/dequantize.h"
 
 #include <algorithm>
