@@ -148,6 +148,13 @@ struct Command {
   int (*run)(int argc, char** argv);
 };
 
+/// `code`, or 1 and a sentence where what was printed could not be written.
+inline int check_output(int code, const char* program) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  std::fprintf(stderr, "%s: standard output cannot be written\n", program);
+  return code == 0 ? 1 : code;
+}
+
 /// The whole of main: the command that argv[1] names, or `usage` for --help. Returns the exit code:
 /// the command's; 2 and a sentence for a c10::Error, 1 for any other exception.
 inline int run_program(const char* program, const std::vector<Command>& commands, const char* usage,
@@ -156,7 +163,7 @@ inline int run_program(const char* program, const std::vector<Command>& commands
     const std::string name = argc > 1 ? argv[1] : "";
     std::vector<std::string> names;
     for (const Command& command : commands) {
-      if (name == command.name) return command.run(argc - 1, argv + 1);
+      if (name == command.name) return check_output(command.run(argc - 1, argv + 1), program);
       names.emplace_back(command.name);
     }
     if (name == "--help" || name == "-h") return std::fputs(usage, stdout), 0;

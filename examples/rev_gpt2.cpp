@@ -122,7 +122,9 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
   visit("valid-fraction", o.valid_fraction, number(0, 1),
         "without --valid: the last part of the data, kept for validation");
   visit("preset", o.preset, one_of({"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}),
-        "sizes; those below override it");
+        "sizes, which those below override; tiny: 4 layers, 4 heads, 128 channels, 64 tokens; gpt2 "
+        "to gpt2-xl: 12, 24, 36, 48 layers, 12, 16, 20, 25 heads, 768, 1024, 1280, 1600 channels, "
+        "1024 tokens");
   visit("layers", o.layers, whole(1), "layers");
   visit("heads", o.heads, whole(1), "attention heads, a divisor of the channels");
   visit("channels", o.channels, whole(1), "channels");
@@ -200,13 +202,30 @@ train::Settings settings_of(TrainOptions o) {
   return settings;
 }
 
+// Throws where a saved setting is not what its option may be.
+void check_kind(const std::string& where, const Kind& kind, const std::string& value) {
+  std::string text = value;
+  const std::string problem = kind(text);
+  TORCH_CHECK(problem.empty(), where, ": ", problem);
+}
+void check_kind(const std::string&, const Kind&, bool) {}
+template <class T>
+void check_kind(const std::string& where, const Kind& kind, T value) {
+  check_kind(where, kind, fmt::format("{}", value));
+}
+void check_kind(const std::string& where, const Kind& kind, const Strings& values) {
+  for (const std::string& value : values) check_kind(where, kind, value);
+}
+
 TrainOptions options_from(const train::Settings& settings, const fs::path& file) {
   TrainOptions o;
-  visit_settings(o, [&](const char* name, auto& value, const Kind&, const char*) {
+  visit_settings(o, [&](const char* name, auto& value, const Kind& kind, const char*) {
     const auto found = settings.find(name);
     TORCH_CHECK(found != settings.end(), file.string(), ": has no setting ", name);
     const auto* saved = std::get_if<std::decay_t<decltype(value)>>(&found->second);
     TORCH_CHECK(saved, file.string(), ": setting ", name, " is of another type");
+    // A default may be what cannot be given: it stands for "not given".
+    if (*saved != value) check_kind(file.string() + ": setting " + name, kind, *saved);
     value = *saved;
   });
   return o;
@@ -287,8 +306,12 @@ void resolve(TrainOptions& o) {
   TORCH_CHECK(o.warmup <= o.steps, "--warmup: ", o.warmup, " is more than the ", o.steps,
               " steps of the run");
   TORCH_CHECK(o.min_lr <= o.lr, "--min-lr: ", o.min_lr, " is above --lr ", o.lr);
-  for (std::string& path : o.data) path = absolute(path);
-  for (std::string& path : o.valid) path = absolute(path);
+  for (auto& [name, paths] : {std::pair{"--data", &o.data}, {"--valid", &o.valid}}) {
+    for (std::string& path : *paths) {
+      TORCH_CHECK(!path.empty(), name, ": expected a path, got nothing");
+      path = absolute(path);
+    }
+  }
   if (!o.metrics.empty()) o.metrics = absolute(o.metrics);
   o.device = choose_device(o.device).is_cuda() ? "cuda" : "cpu";
   for (const auto& [name, given] : {std::pair{"--tf32", o.tf32}, {"--cuda-graph", o.cuda_graph}}) {
@@ -677,30 +700,51 @@ void restore(Run& run, train::Progress& progress) {
   run.done = checkpoint->step;
 }
 
+// Where a run writes.
+struct Files {
+  explicit Files(const TrainOptions& o)
+      : folder(o.out),
+        config(folder / "config.json"),
+        model(folder / "model.safetensors"),
+        checkpoints(folder / "checkpoints"),
+        metrics(o.metrics.empty() ? folder / "metrics.jsonl" : fs::path(o.metrics)) {
+    for (const fs::path& own : {config, model, checkpoints}) {
+      TORCH_CHECK(absolute(metrics.string()) != absolute(own.string()),
+                  "--metrics: ", metrics.string(), " is a file of the run itself");
+    }
+  }
+  // Throws where a new run would write over something.
+  void check_new() const { train::check_new({config, model, checkpoints, metrics}); }
+
+  fs::path folder, config, model, checkpoints, metrics;
+};
+
 // Everything that opens files. Where a new run ends before anything was saved, what it put into the
 // folder goes, and the folder if it is the run's.
-void train_in_folder(Run& run, const fs::path& config_file, const fs::path& metrics_file) {
-  const fs::path out = run.options.out;
+void train_in_folder(Run& run, const Files& files) {
+  const fs::path out = files.folder;
   const bool is_new = !run.options.resume;
   std::error_code ignored;
   const bool makes_folder = is_new && !fs::exists(out, ignored);
   const train::StopSignal stop;  // until here a signal ends the program at once
   io::create_folders(out);
+  const train::FolderLock lock(out);
+  if (is_new) files.check_new();  // again: another process may have been before
   const auto clear_folder = c10::make_scope_exit([&] {
     if (!is_new || run.saved) return;
-    fs::remove(config_file, ignored);
-    ::rmdir((out / "checkpoints").c_str());  // removes what is empty and nothing else
+    fs::remove(files.config, ignored);
+    ::rmdir(files.checkpoints.c_str());  // removes what is empty and nothing else
     if (makes_folder) ::rmdir(out.c_str());
   });
   check_space(run);
-  train::MetricsFile metrics(metrics_file);
+  train::MetricsFile metrics(files.metrics);
   const auto clear_metrics = c10::make_scope_exit([&] {
     if (is_new && !run.saved) metrics.forget_all();
   });
   train::Progress progress(stdout);
   if (!is_new) restore(run, progress);
   metrics.forget_after(run.done);
-  train::write_config(config_file, {models::hf_config(run.model->config()), run.settings});
+  train::write_config(files.config, {models::hf_config(run.model->config()), run.settings});
 
   const data::NgramEntropy entropy = entropies(run.tokens);
   say_what_is_trained(run, entropy, progress);
@@ -708,7 +752,7 @@ void train_in_folder(Run& run, const fs::path& config_file, const fs::path& metr
   const int64_t start = run.done;
   try {
     train_steps(run, metrics, progress, stop);
-    io::save_safetensors(out / "model.safetensors", run.model->state_dict(), {{"format", "pt"}});
+    io::save_safetensors(files.model, run.model->state_dict(), {{"format", "pt"}});
     say_result(run, start, seconds_since(began), entropy, progress);
   } catch (const c10::Error& error) {  // no fault of the input: space or memory ran out
     throw RunFailed(error.what_without_backtrace());
@@ -718,18 +762,16 @@ void train_in_folder(Run& run, const fs::path& config_file, const fs::path& metr
 int train_gpt2(int argc, char** argv) {
   TrainOptions o;
   if (!parse_train(argc, argv, o)) return 0;
-  const fs::path out = o.out, config_file = out / "config.json";
   train::ConfigFile saved;
   if (o.resume) {  // the run's own settings, then the command line's
-    saved = train::read_config(config_file);
-    o = options_from(saved.run, config_file);
+    const fs::path config = Files(o).config;
+    saved = train::read_config(config);
+    o = options_from(saved.run, config);
     parse_train(argc, argv, o);
   }
   resolve(o);
-  const fs::path metrics_file = o.metrics.empty() ? out / "metrics.jsonl" : fs::path(o.metrics);
-  if (!o.resume) {
-    train::check_new({config_file, out / "model.safetensors", out / "checkpoints", metrics_file});
-  }
+  const Files files(o);
+  if (!o.resume) files.check_new();
   Run run = make_run(o);
   if (o.cuda_graph) {
     run.device_step = std::make_unique<train::DeviceStep>(
@@ -739,9 +781,9 @@ int train_gpt2(int argc, char** argv) {
         run.model->stack(), run.optimizer, max_norm(o));
   }
   if (o.resume) {
-    train::check_same_settings(saved.run, run.settings, free_settings(o), config_file.string());
+    train::check_same_settings(saved.run, run.settings, free_settings(o), files.config.string());
   }
-  train_in_folder(run, config_file, metrics_file);
+  train_in_folder(run, files);
   return 0;
 }
 
@@ -759,12 +801,17 @@ std::vector<int64_t> read_prompt(const std::string& prompt, const Trained& train
     if (tokens.empty()) tokens.push_back('\n');  // what stands between documents
     return tokens;
   }
-  std::istringstream ids(prompt);
-  for (int64_t id; ids >> id;) tokens.push_back(id);
-  TORCH_CHECK(ids.eof(),
-              "--prompt: the model's tokens are not bytes; expected their numbers, "
-              "separated by spaces, got \"",
-              prompt, "\"");
+  std::istringstream words(prompt);
+  for (std::string word; words >> word;) {
+    int64_t id = 0;
+    const char* end = word.data() + word.size();
+    const auto read = std::from_chars(word.data(), end, id);
+    TORCH_CHECK(read.ec == std::errc() && read.ptr == end,
+                "--prompt: the model's tokens are not bytes; expected their numbers, separated by "
+                "spaces, got \"",
+                word, "\"");
+    tokens.push_back(id);
+  }
   if (tokens.empty()) tokens.push_back(trained.model->config().vocab - 1);  // GPT-2's end of text
   return tokens;
 }

@@ -37,6 +37,8 @@ AtomicFile::AtomicFile(const fs::path& path) : path_(path), temporary_(path) {
   temporary_ += ".tmp";
   std::error_code ignored;
   TORCH_CHECK(!fs::is_directory(path, ignored), path.string(), ": expected a file, got a folder");
+  TORCH_CHECK(!fs::is_other(path, ignored), path.string(),
+              ": expected a file, got a device, pipe or socket, which a rename would replace");
   ::unlink(temporary_.c_str());  // a killed writer's
   file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (file_ < 0) fail_to_create(path, errno);

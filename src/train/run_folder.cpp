@@ -1,7 +1,12 @@
 #include "rev/train/run_folder.h"
 
 #include <c10/util/Exception.h>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <system_error>
+#include <unistd.h>
 
 #include "rev/train/run_state.h"
 
@@ -18,6 +23,16 @@ void check_new(const std::vector<fs::path>& paths) {
                 " is there already: --resume goes on with a run, another --out starts one");
   }
 }
+
+FolderLock::FolderLock(const fs::path& folder)
+    : file_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  TORCH_CHECK(file_ >= 0, folder.string(), ": cannot be opened: ", std::strerror(errno));
+  if (::flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  ::close(file_);
+  TORCH_CHECK(false, folder.string(), ": another process is training in this folder");
+}
+
+FolderLock::~FolderLock() { ::close(file_); }
 
 void check_space(const fs::path& folder, int64_t bytes) {
   constexpr int64_t kMega = 1000000;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "support/ordinary_user.h"
 #include "support/small_disk.h"
@@ -99,6 +100,14 @@ TEST(FileTest, FullDiskKeepsTheFormerFile) {
                     "a: cannot be written: No space left on device (after ");
   EXPECT_EQ(read_bytes(folder / "disk/a"), "before");
   EXPECT_EQ(count_entries(folder / "disk"), 1u);
+}
+
+TEST(FileTest, WhatIsNoFileIsNotReplaced) {
+  TempFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_THROW_WITH(write_file_atomically(folder / "pipe", "x"),
+                    "pipe: expected a file, got a dev");
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
 }
 
 TEST(FileTest, FileSizeLimitKeepsTheFormerFile) {

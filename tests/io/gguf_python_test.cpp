@@ -83,7 +83,7 @@ bool run(const char* python, const support::TempFolder& folder, const char* scri
   return std::system(command.c_str()) == 0;
 }
 
-std::string quoted(const std::filesystem::path& path) { return "'" + path.string() + "' "; }
+std::string quoted(const std::filesystem::path& path) { return c10::str("'", path.string(), "' "); }
 
 /// Expects the same bits, but of NaNs only that they are such: which operand's payload goes on is
 /// the processor's choice.

@@ -27,6 +27,15 @@ class BadInputTest : public RevGpt2Test {
     EXPECT_FALSE(fs::exists(path("out")));
     base::remove_folder(path("out"));
   }
+  // A shard of 2000 tokens below 512.
+  std::string numbers_file() {
+    std::string bytes;
+    for (int i = 0; i < 2000; ++i) {
+      bytes += {static_cast<char>(i * 7 % 251), static_cast<char>(i % 11 == 0)};
+    }
+    support::write_bytes(path("tokens.bin"), bytes);
+    return path("tokens.bin").string();
+  }
   Arguments with_data(const std::string& name, const std::string& bytes) {
     support::write_bytes(path(name), bytes);
     return {"--data", path(name).string()};
@@ -107,6 +116,7 @@ TEST_F(BadInputTest, SettingsThatDoNotGoTogether) {
 TEST_F(BadInputTest, Data) {
   const std::string missing = path("missing.txt").string();
   expect_train_refused({"--data", missing}, missing + ": no such file or folder");
+  expect_train_refused({"--data", ""}, "--data: expected a path, got nothing");
   expect_train_refused(with_data("empty.txt", ""), "empty.txt: empty file");
   expect_train_refused(with_data("short.txt", std::string(60, 'a')),
                        "the validation data have 6 tokens; a sequence of --seq 16 needs");
@@ -191,6 +201,59 @@ TEST_F(BadInputTest, MetricsThatCannotBeWrittenBlockNoRun) {
   EXPECT_FALSE(support::read_bytes(path("m.jsonl")).empty());
 }
 
+TEST_F(BadInputTest, MetricsInTheRunsOwnFiles) {
+  for (const char* own : {"config.json", "model.safetensors", "checkpoints", "x/../config.json"}) {
+    expect_train_refused({"--metrics", (path("out") / own).string()},
+                         "is a file of the run itself");
+  }
+}
+
+TEST_F(BadInputTest, AFolderInWhichAnotherProcessTrains) {
+  Program first(tiny("run", {"--steps", "100000", "--save-every", "1"}), path("first"));
+  ASSERT_TRUE(first.wait_for(path("run") / "checkpoints/step-1/manifest.json")) << first.output();
+  expect_refused({"train", "--out", path("run").string(), "--resume"},
+                 "another process is training in this folder");
+  first.send(SIGTERM);
+  EXPECT_EQ(first.wait(), 0) << first.output();
+  EXPECT_FALSE(support::read_bytes(path("run") / "config.json").empty());
+}
+
+TEST_F(BadInputTest, SettingsThatNoOptionCouldHaveMade) {
+  weights("run", tiny("run"));
+  const std::string config = support::read_bytes(path("run") / "config.json");
+  const auto expect_setting_refused = [&](const std::string& was, const std::string& is,
+                                          const std::string& sentence) {
+    std::string text = config;
+    const size_t at = text.find(was);
+    ASSERT_NE(at, std::string::npos) << config;
+    support::write_bytes(path("run") / "config.json", text.replace(at, was.size(), is));
+    expect_refused({"train", "--out", path("run").string(), "--resume"}, sentence);
+    expect_refused({"sample", "--model", path("run").string()}, sentence);
+  };
+  expect_setting_refused(
+      "\"dtype\": \"float32\"", "\"dtype\": \"bfloat61\"",
+      "config.json: setting dtype: expected one of float32|bfloat16, got bfloat61");
+  expect_setting_refused(
+      "\"steps\": 5", "\"steps\": -5",
+      "config.json: setting steps: expected a whole number of at least 1, got -5");
+}
+
+TEST_F(BadInputTest, OutputThatCannotBeWritten) {
+  weights("run", tiny("run"));
+  const std::string command = find_program().string() + " sample --model " + path("run").string() +
+                              " >/dev/full 2>" + path("log").string();
+  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 1);
+  EXPECT_EQ(support::read_bytes(path("log")), "rev-gpt2: standard output cannot be written\n");
+}
+
+TEST_F(BadInputTest, PromptsThatAreNoTokens) {
+  weights("run", tiny("run", {"--data", numbers_file(), "--vocab", "512"}));
+  for (const char* prompt : {"99999999999999999999", "7 99999999999999999999", "7 -", "seven"}) {
+    expect_refused({"sample", "--model", path("run").string(), "--prompt", prompt},
+                   "--prompt: the model's tokens are not bytes");
+  }
+}
+
 TEST_F(BadInputTest, NoSpaceLeft) {
   const support::SmallDisk disk(path("disk"), 1024);
   if (!disk.mounted()) GTEST_SKIP() << "mounting needs root";
@@ -220,7 +283,7 @@ TEST_F(BadInputTest, Models) {
   fs::remove(path("run") / "model.safetensors");
   expect_refused(sample, (path("run") / "model.safetensors").string());
   support::write_bytes(path("run") / "config.json", "{ not json");
-  expect_refused(sample, "config.json: not JSON at line 1, column 3");
+  expect_refused(sample, "config.json: not JSON at line 1, column 4");
 }
 
 TEST_F(BadInputTest, ModelsThatDoNotFit) {

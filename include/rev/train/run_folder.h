@@ -18,6 +18,21 @@ namespace rev::train {
 /// would write over it.
 void check_new(const std::vector<std::filesystem::path>& paths);
 
+/// Keeps a run's folder for this process: while one lives, making another of the same folder throws
+/// c10::Error. The kernel lets go of it when the process ends, however it does. File systems that
+/// know no locks (some of networks) keep nobody out.
+class FolderLock {
+ public:
+  /// folder: must exist.
+  explicit FolderLock(const std::filesystem::path& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int file_;
+};
+
 /// Throws c10::Error where fewer than `bytes` bytes are free where `folder` (which exists) lies.
 void check_space(const std::filesystem::path& folder, int64_t bytes);
 
