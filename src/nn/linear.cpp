@@ -51,9 +51,9 @@ Tensor affine(const Tensor& x, const Tensor& weight, const Tensor& bias, bool ne
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = weight.size(1);
   const Tensor rows = cast_operand(x).reshape({-1, weight.size(0)});
-  // The Function takes no undefined tensors.
-  const auto b = bias.defined() ? std::make_optional(cast_operand(bias)) : std::nullopt;
-  return LinearFunction::apply(rows, cast_operand(weight), b, need_value).view(sizes);
+  return LinearFunction::apply(rows, cast_operand(weight), if_defined(cast_operand(bias)),
+                               need_value)
+      .view(sizes);
 }
 
 LinearImpl::LinearImpl(int64_t in, int64_t out, bool with_bias, double std) {

@@ -22,11 +22,6 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// The Function takes no undefined tensors.
-std::optional<Tensor> if_defined(const Tensor& t) {
-  return t.defined() ? std::make_optional(t) : std::nullopt;
-}
-
 struct GeluAffine : torch::autograd::Function<GeluAffine> {
   static Tensor forward(AutogradContext* ctx, const Tensor& h, const Tensor& weight,
                         const std::optional<Tensor>& bias, const std::optional<Tensor>& c,

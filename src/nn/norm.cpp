@@ -9,6 +9,7 @@
 #include <optional>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "nn/operand.h"
 #include "rev/kernels/dtype.h"
 #include "rev/kernels/norm.h"
 
@@ -87,9 +88,7 @@ LayerNormImpl::LayerNormImpl(int64_t channels, bool with_bias, double eps) : eps
 
 Tensor LayerNormImpl::norm(const Tensor& x, at::ScalarType dtype) {
   if (!by_kernel(x, weight)) return at::layer_norm(x, weight.sizes(), weight, bias, eps_);
-  // The Function takes no undefined tensors.
-  const auto b = bias.defined() ? std::make_optional(bias) : std::nullopt;
-  return LayerNormFunction::apply(x, weight, b, eps_, dtype);
+  return LayerNormFunction::apply(x, weight, if_defined(bias), eps_, dtype);
 }
 
 Tensor LayerNormImpl::forward(const Tensor& x) { return norm(x, x.scalar_type()); }

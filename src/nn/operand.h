@@ -5,11 +5,17 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/mm.h>
+#include <optional>
 #include <utility>
 
 #include "rev/kernels/matmul.h"
 
 namespace rev::nn {
+
+/// t for a Function, which takes no undefined tensors.
+inline std::optional<at::Tensor> if_defined(const at::Tensor& t) {
+  return t.defined() ? std::make_optional(t) : std::nullopt;
+}
 
 /// t as autocast has a product read it; undefined where t is. Called outside of the Functions, so
 /// that the casts are recorded and what a graph keeps is in the dtype that products read.
