@@ -11,6 +11,7 @@
 #include "cuda/slices_math.h"
 #include "kernels/device.h"
 #include "kernels/row_width.h"
+#include "kernels/rows.h"
 #include "kernels/slices.h"
 #include "kernels/vectors.h"
 #include "rev/kernels/dtype.h"
@@ -186,6 +187,7 @@ void swiglu_backward_rows(const cuda::SwigluGradients<T>& to, const T* dy,
 // ---- the operators ----
 
 void check_input(const char* op, const char* name, const Tensor& x) {
+  check_type_of_device(op, x.device());
   TORCH_CHECK(is_kernel_float(x.scalar_type()), op, ": ", name,
               " must be float32 or bfloat16, got ", x.scalar_type());
   TORCH_CHECK(x.dim() >= 1, op, ": ", name, " is ", x.sizes(), ", expected [..,F]");
@@ -210,25 +212,10 @@ Tensor bias_for(const char* op, const Tensor& bias, const Tensor& x) {
   return bias.to(at::kFloat).contiguous();
 }
 
-const float* pointer(const Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
-float* mutable_pointer(const Tensor& t) {
-  return t.defined() ? t.mutable_data_ptr<float>() : nullptr;
-}
-
-template <class T>
-T* pointer_or_null(const Tensor& t) {
-  return t.defined() ? static_cast<T*>(t.mutable_data_ptr()) : nullptr;
-}
-
-Rows size_of(const Tensor& x) {
-  const int64_t n = x.size(-1);
-  return {n == 0 ? 0 : x.numel() / n, n};
-}
-
 // Memory for slices' sums; undefined where they are not wanted.
 Tensor memory_for_sums(const Tensor& x, bool wanted) {
   if (!wanted) return {};
-  const Rows size = size_of(x);
+  const Rows size = rows_of(x);
   return at::empty({slices_of(size.rows), size.width}, x.options().dtype(at::kFloat));
 }
 
@@ -237,16 +224,17 @@ Tensor sum_of(const char* op, const Tensor& sums, const Tensor& bias, Rows size)
   if (!sums.defined()) return {};
   const Tensor total = at::empty({size.width}, sums.options());
   auto* to = total.mutable_data_ptr<float>();
+  const auto* from = sums.const_data_ptr<float>();
   const auto launch = [&](cuda::Stream stream) {
-    cuda::launch_add_slices(to, pointer(sums), sums.size(0), size.width, stream);
+    cuda::launch_add_slices(to, from, sums.size(0), size.width, stream);
   };
-  if (!on_device(op, sums, launch)) add_slices(to, pointer(sums), sums.size(0), size.width);
+  if (!on_device(op, sums, launch)) add_slices(to, from, sums.size(0), size.width);
   return bias.defined() ? total.to(bias.scalar_type()) : total;
 }
 
 // t as [rows, F] with contiguous rows: a view where it has them, else a copy.
 Tensor as_rows(const Tensor& t) {
-  const Rows size = size_of(t);
+  const Rows size = rows_of(t);
   const Tensor rows = t.reshape({size.rows, size.width});
   return rows.stride(1) == 1 || size.width == 1 ? rows : rows.contiguous();
 }
@@ -258,8 +246,8 @@ struct SwigluRows {
   template <class T>
   cuda::SwigluInputs<T> pointers() const {
     return {static_cast<const T*>(gate.const_data_ptr()),
-            static_cast<const T*>(up.const_data_ptr()), gate.stride(0), pointer(gate_bias),
-            pointer(up_bias)};
+            static_cast<const T*>(up.const_data_ptr()), gate.stride(0),
+            pointer_or_null<const float>(gate_bias), pointer_or_null<const float>(up_bias)};
   }
 };
 
@@ -279,30 +267,20 @@ SwigluRows swiglu_inputs(const char* op, const Tensor& gate, const Tensor& up,
   return rows;
 }
 
-// run(a T) for the dtype of x.
-template <class Run>
-void with_dtype(const Tensor& x, const Run& run) {
-  if (x.scalar_type() == at::kFloat) {
-    run(float{});
-  } else {
-    run(cuda::BFloat16{});
-  }
-}
-
 }  // namespace
 
 Tensor bias_gelu(const Tensor& x, const Tensor& bias) {
   check_input("bias_gelu", "x", x);
   const Tensor from = x.contiguous(), b = bias_for("bias_gelu", bias, x);
+  const auto* added = pointer_or_null<const float>(b);
   Tensor y = at::empty(x.sizes(), from.options());
-  with_dtype(from, [&](auto zero) {
-    using T = decltype(zero);
+  with_float(from, [&](const auto* in) {
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(in)>>;
     auto* to = pointer_or_null<T>(y);
-    const auto* in = static_cast<const T*>(from.const_data_ptr());
     const auto launch = [&](cuda::Stream stream) {
-      cuda::launch_gelu(to, in, pointer(b), size_of(from), stream);
+      cuda::launch_gelu(to, in, added, rows_of(from), stream);
     };
-    if (!on_device("bias_gelu", from, launch)) gelu_rows(to, in, pointer(b), size_of(from));
+    if (!on_device("bias_gelu", from, launch)) gelu_rows(to, in, added, rows_of(from));
   });
   return y;
 }
@@ -315,20 +293,20 @@ GeluGradients bias_gelu_backward(const Tensor& dy, const Tensor& x, const Tensor
   TORCH_CHECK(!wants.reuse || dy.is_contiguous(), kOp, ": dy is to be reused and has strides ",
               dy.strides(), ", expected it contiguous");
   const Tensor from = x.contiguous(), g = dy.contiguous(), b = bias_for(kOp, bias, x);
-  const Rows size = size_of(from);
+  const auto* added = pointer_or_null<const float>(b);
+  const Rows size = rows_of(from);
   GeluGradients out{wants.reuse ? dy : at::empty(x.sizes(), g.options()), {}, {}};
   if (wants.value) out.value = at::empty(x.sizes(), g.options());
   const Tensor sums = memory_for_sums(from, wants.bias);
-  with_dtype(from, [&](auto zero) {
-    using T = decltype(zero);
+  with_float(from, [&](const auto* in) {
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(in)>>;
     const cuda::GeluGradients<T> to{pointer_or_null<T>(out.x), pointer_or_null<T>(out.value),
-                                    mutable_pointer(sums)};
+                                    pointer_or_null<float>(sums)};
     const auto* gradient = static_cast<const T*>(g.const_data_ptr());
-    const auto* in = static_cast<const T*>(from.const_data_ptr());
     const auto launch = [&](cuda::Stream stream) {
-      cuda::launch_gelu_backward(to, gradient, in, pointer(b), size, stream);
+      cuda::launch_gelu_backward(to, gradient, in, added, size, stream);
     };
-    if (!on_device(kOp, from, launch)) gelu_backward_rows(to, gradient, in, pointer(b), size);
+    if (!on_device(kOp, from, launch)) gelu_backward_rows(to, gradient, in, added, size);
   });
   out.bias = sum_of(kOp, sums, bias, size);
   return out;
@@ -338,14 +316,14 @@ Tensor swiglu(const Tensor& gate, const Tensor& up, const Tensor& gate_bias,
               const Tensor& up_bias) {
   const SwigluRows rows = swiglu_inputs("swiglu", gate, up, gate_bias, up_bias);
   Tensor y = at::empty(gate.sizes(), gate.options());
-  with_dtype(gate, [&](auto zero) {
-    using T = decltype(zero);
+  with_float(gate, [&](const auto* gates) {
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(gates)>>;
     auto* to = pointer_or_null<T>(y);
     const auto from = rows.pointers<T>();
     const auto launch = [&](cuda::Stream stream) {
-      cuda::launch_swiglu(to, from, size_of(y), stream);
+      cuda::launch_swiglu(to, from, rows_of(y), stream);
     };
-    if (!on_device("swiglu", y, launch)) swiglu_rows(to, from, size_of(y));
+    if (!on_device("swiglu", y, launch)) swiglu_rows(to, from, rows_of(y));
   });
   return y;
 }
@@ -357,7 +335,7 @@ SwigluGradients swiglu_backward(const Tensor& dy, const Tensor& gate, const Tens
   const SwigluRows rows = swiglu_inputs(kOp, gate, up, gate_bias, up_bias);
   check_like(kOp, "dy", dy, "gate", gate);
   const Tensor g = dy.contiguous();
-  const Rows size = size_of(g);
+  const Rows size = rows_of(g);
   std::vector<int64_t> sizes = gate.sizes().vec();
   sizes.back() = 2 * size.width;
   SwigluGradients out;
@@ -366,12 +344,14 @@ SwigluGradients swiglu_backward(const Tensor& dy, const Tensor& gate, const Tens
   out.up = out.both.narrow(-1, size.width, size.width);
   if (wants.value) out.value = at::empty(gate.sizes(), g.options());
   const Tensor gate_sums = memory_for_sums(g, wants.bias), up_sums = memory_for_sums(g, wants.bias);
-  with_dtype(g, [&](auto zero) {
-    using T = decltype(zero);
-    const cuda::SwigluGradients<T> to{
-        pointer_or_null<T>(out.gate),  pointer_or_null<T>(out.up), 2 * size.width,
-        pointer_or_null<T>(out.value), mutable_pointer(gate_sums), mutable_pointer(up_sums)};
-    const auto* gradient = static_cast<const T*>(g.const_data_ptr());
+  with_float(g, [&](const auto* gradient) {
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(gradient)>>;
+    const cuda::SwigluGradients<T> to{pointer_or_null<T>(out.gate),
+                                      pointer_or_null<T>(out.up),
+                                      2 * size.width,
+                                      pointer_or_null<T>(out.value),
+                                      pointer_or_null<float>(gate_sums),
+                                      pointer_or_null<float>(up_sums)};
     const auto from = rows.pointers<T>();
     const auto launch = [&](cuda::Stream stream) {
       cuda::launch_swiglu_backward(to, gradient, from, size, stream);

@@ -204,11 +204,6 @@ void check_distinct(std::vector<float*> steps) {
 }
 
 template <class T>
-T* pointer(const Tensor& t) {
-  return t.defined() ? static_cast<T*>(t.mutable_data_ptr()) : nullptr;
-}
-
-template <class T>
 constexpr at::ScalarType kDtype = at::kFloat;
 template <>
 constexpr at::ScalarType kDtype<BFloat16> = at::kBFloat16;
@@ -224,10 +219,11 @@ void with_types(const std::vector<AdamWTensor>& tensors, const Run& run) {
         t.exp_avg.scalar_type() != kDtype<M>) {
       continue;
     }
-    list.push_back({pointer<W>(t.weight), static_cast<const G*>(t.grad.const_data_ptr()),
-                    pointer<M>(t.exp_avg), pointer<M>(t.exp_avg_sq),
-                    pointer<float>(t.exp_avg_scale), pointer<float>(t.exp_avg_sq_scale),
-                    pointer<float>(t.master), t.step.const_data_ptr<float>(), t.weight.numel(),
+    list.push_back({pointer_or_null<W>(t.weight), static_cast<const G*>(t.grad.const_data_ptr()),
+                    pointer_or_null<M>(t.exp_avg), pointer_or_null<M>(t.exp_avg_sq),
+                    pointer_or_null<float>(t.exp_avg_scale),
+                    pointer_or_null<float>(t.exp_avg_sq_scale), pointer_or_null<float>(t.master),
+                    t.step.const_data_ptr<float>(), t.weight.numel(),
                     static_cast<float>(t.weight_decay)});
   }
   if (!list.empty()) run(list);
@@ -257,10 +253,9 @@ void adamw_(const std::vector<AdamWTensor>& tensors, const AdamWStep& step) {
   if (tensors.empty()) return;
   const Tensor& first = tensors.front().weight;
   check(tensors, step, first.device());
-  const cuda::AdamWStep pointers{
-      settings_of(step), step.lr.const_data_ptr<float>(),
-      step.clip.defined() ? step.clip.const_data_ptr<float>() : nullptr,
-      step.skip.defined() ? step.skip.const_data_ptr<int32_t>() : nullptr};
+  const cuda::AdamWStep pointers{settings_of(step), step.lr.const_data_ptr<float>(),
+                                 pointer_or_null<const float>(step.clip),
+                                 pointer_or_null<const int32_t>(step.skip)};
   std::vector<float*> steps;
   for (const AdamWTensor& t : tensors) steps.push_back(t.step.mutable_data_ptr<float>());
   check_distinct(steps);

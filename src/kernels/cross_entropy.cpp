@@ -87,7 +87,7 @@ struct Call {
                   " for row ", row);
     }
     loss = at::empty({size.rows}, logits.options().dtype(at::kFloat));
-    to = {loss.mutable_data_ptr<float>(), lse.defined() ? lse.mutable_data_ptr<float>() : nullptr};
+    to = {loss.mutable_data_ptr<float>(), pointer_or_null<float>(lse)};
   }
 
   const int64_t* target() const { return targets.const_data_ptr<int64_t>(); }

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <functional>
+#include <type_traits>
 
 #include "cuda/bfloat16.h"
 #include "cuda/stream.h"
@@ -31,6 +32,20 @@ bool on_device(const char* op, const at::Tensor& t, [[maybe_unused]] const Launc
   if (!runs_on_cuda(op, t.device())) return false;
   if constexpr (kHasCuda) with_stream(t, launch);
   return true;
+}
+
+/// The elements of t, null where t is undefined; to read where T is const, else to write. T is the
+/// type of t's dtype, and BFloat16 where the caller knows it to be bfloat16.
+template <class T>
+T* pointer_or_null(const at::Tensor& t) {
+  if (!t.defined()) return nullptr;
+  if constexpr (std::is_same_v<T, cuda::BFloat16>) {
+    return static_cast<T*>(t.mutable_data_ptr());
+  } else if constexpr (std::is_const_v<T>) {
+    return t.const_data_ptr<std::remove_const_t<T>>();
+  } else {
+    return t.mutable_data_ptr<T>();
+  }
 }
 
 /// body(pointer) to the elements of t, which is float32 or bfloat16.

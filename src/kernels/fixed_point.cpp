@@ -102,7 +102,7 @@ Stepped iterate_(Tensor& x, const Tensor& y, const Tensor& f, int64_t bits, cons
   int32_t* cells = x.data_ptr<int32_t>();
   const int32_t* constants = y.const_data_ptr<int32_t>();
   const int64_t* rows = tokens.index.const_data_ptr<int64_t>();
-  const int64_t* before = tokens.moved.defined() ? tokens.moved.const_data_ptr<int64_t>() : nullptr;
+  const int64_t* before = pointer_or_null<const int64_t>(tokens.moved);
 
   // One array: the index and the moves of those that are left, three numbers, and room to work.
   constexpr int64_t kNumbers = 3;

@@ -99,7 +99,7 @@ GlobalNorm global_norm(at::TensorList tensors, double most, const Tensor& not_fi
   const GlobalNorm out{at::empty({}, options), at::empty({}, options)};
   auto* norm = out.norm.mutable_data_ptr<float>();
   auto* factor = out.factor.mutable_data_ptr<float>();
-  int32_t* flag = not_finite.defined() ? not_finite.mutable_data_ptr<int32_t>() : nullptr;
+  int32_t* flag = pointer_or_null<int32_t>(not_finite);
   const auto floats = list_of<float>(dense, at::kFloat, sums.mutable_data_ptr<float>());
   const auto bfloats = list_of<BFloat16>(dense, at::kBFloat16, sums.mutable_data_ptr<float>());
 

@@ -153,9 +153,7 @@ struct Call {
     divergence = at::empty({size.rows}, student.options().dtype(at::kFloat));
   }
 
-  const int64_t* target() const {
-    return targets.defined() ? targets.const_data_ptr<int64_t>() : nullptr;
-  }
+  const int64_t* target() const { return pointer_or_null<const int64_t>(targets); }
   float* to() const { return divergence.mutable_data_ptr<float>(); }
 };
 

@@ -281,7 +281,7 @@ Tensor select_by_low_bits(const Tensor& near, const Tensor& packed, int64_t coun
   const auto* bytes = packed.const_data_ptr<uint8_t>();
   const auto launch = [&](cuda::Stream stream) {
     cuda::launch_select_by_low_bits(cells, from, bytes, bits, rows_of(near),
-                                    sums.defined() ? sums.data_ptr<int64_t>() : nullptr, stream);
+                                    pointer_or_null<int64_t>(sums), stream);
   };
   if (on_device(kOp, near, launch)) return x;
   Probe probe;

@@ -229,7 +229,7 @@ struct Parameters {
     if (b.defined()) check_parameter(op, "bias", b, x);
     weight = w.contiguous();
     bias = b.defined() ? b.contiguous() : b;
-    norm = {weight.const_data_ptr<float>(), bias.defined() ? bias.const_data_ptr<float>() : nullptr,
+    norm = {weight.const_data_ptr<float>(), pointer_or_null<const float>(bias),
             static_cast<float>(eps), kind == NormKind::Layer};
   }
 };
@@ -242,10 +242,6 @@ Normed new_norm(const Tensor& x, NormKind kind, at::ScalarType dtype) {
           at::empty({rows}, floats)};
 }
 
-float* floats_or_null(const Tensor& t) {
-  return t.defined() ? t.mutable_data_ptr<float>() : nullptr;
-}
-
 cuda::Floats floats_of(const Tensor& t) {
   cuda::Floats to;
   if (t.defined() && t.scalar_type() == at::kFloat) to.as_float = t.mutable_data_ptr<float>();
@@ -256,7 +252,7 @@ cuda::Floats floats_of(const Tensor& t) {
 }
 
 cuda::Moments moments_of(const Normed& n) {
-  return {floats_or_null(n.mean), floats_or_null(n.rstd)};
+  return {pointer_or_null<float>(n.mean), pointer_or_null<float>(n.rstd)};
 }
 
 // One row on the CPU, to row `row` of what is to be written.
@@ -347,13 +343,13 @@ NormGradients norm_backward(const char* op, const Tensor& given_grad, const Tens
   const auto run = [&](const auto* g, const auto* from) {
     using X = std::remove_const_t<std::remove_pointer_t<decltype(from)>>;
     cuda::NormGradients<X> gradients;
-    gradients.x = to.x.defined() ? static_cast<X*>(to.x.mutable_data_ptr()) : nullptr;
+    gradients.x = pointer_or_null<X>(to.x);
     gradients.residual = residual.defined() ? gradients.x : nullptr;
-    gradients.weight = floats_or_null(to.weight);
-    gradients.bias = floats_or_null(to.bias);
-    gradients.scratch = floats_or_null(scratch);
+    gradients.weight = pointer_or_null<float>(to.weight);
+    gradients.bias = pointer_or_null<float>(to.bias);
+    gradients.scratch = pointer_or_null<float>(scratch);
     const cuda::NormInputs<X> inputs{from, weight.const_data_ptr<float>(),
-                                     mean.defined() ? mean.const_data_ptr<float>() : nullptr,
+                                     pointer_or_null<const float>(mean),
                                      rstd.const_data_ptr<float>()};
     const auto launch = [&](cuda::Stream stream) {
       cuda::launch_norm_backward(gradients, g, inputs, size, stream);

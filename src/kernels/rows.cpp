@@ -55,9 +55,8 @@ const float* FloatRows::row(int64_t offset, int64_t n) const {
 }
 
 cuda::Probe pointers(const Probe& probe) {
-  return {probe.before.defined() ? probe.before.data_ptr<int64_t>() : nullptr,
-          probe.after.defined() ? probe.after.data_ptr<int64_t>() : nullptr,
-          probe.saturated.defined() ? probe.saturated.data_ptr<int32_t>() : nullptr};
+  return {pointer_or_null<int64_t>(probe.before), pointer_or_null<int64_t>(probe.after),
+          pointer_or_null<int32_t>(probe.saturated)};
 }
 
 void check_state(const char* op, const Tensor& y) {
