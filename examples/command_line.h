@@ -8,6 +8,7 @@
 #include <c10/core/Device.h>
 #include <c10/util/Exception.h>
 #include <charconv>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -15,7 +16,9 @@
 #include <fmt/ranges.h>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <unistd.h>
 #include <vector>
 
 #include "rev/kernels/device.h"
@@ -36,7 +39,8 @@ Kind between(T low, T high, const char* kind, const char* description) {
       return "";
     }
     const bool infinite = is_read && value - value != 0;  // or not a number
-    const bool bounded = high < std::numeric_limits<T>::max();
+    const bool bounded = high < std::numeric_limits<T>::max() ||
+                         read.ec == std::errc::result_out_of_range;  // of T itself
     const std::string range =
         bounded ? fmt::format("from {} to {}", low, high) : fmt::format("of at least {}", low);
     return fmt::format("expected a {}{} {}, got {}", infinite ? "finite " : "", kind, range, text);
@@ -50,6 +54,28 @@ inline Kind whole(int64_t low, int64_t high = std::numeric_limits<int64_t>::max(
 
 inline Kind number(double low, double high = std::numeric_limits<double>::max()) {
   return between(low, high, "number", "X");
+}
+
+/// A part of a whole that leaves a part.
+inline Kind fraction() {
+  const auto check = [](const std::string& text) -> std::string {
+    double value = 0;
+    const char* end = text.data() + text.size();
+    const auto read = std::from_chars(text.data(), end, value);
+    const bool fits = read.ec == std::errc() && read.ptr == end && value > 0 && value < 1;
+    return fits ? "" : "expected a number above 0 and below 1, got " + text;
+  };
+  return Kind(check, "X");
+}
+
+inline Kind multiple_of(int64_t unit) {
+  const Kind is_whole = whole(1);
+  const auto check = [=](std::string& text) -> std::string {
+    const std::string problem = is_whole(text);
+    if (!problem.empty() || std::stoll(text) % unit == 0) return problem;
+    return fmt::format("expected a multiple of {}, got {}", unit, text);
+  };
+  return Kind(check, "N");
 }
 
 /// CPU threads: more than any machine has would be refused by it in other words, or cut.
@@ -74,7 +100,9 @@ struct AddTo {
 
   void operator()(const std::string& name, bool& value, const Kind&, const char* help) const {
     app.add_flag("--" + name + ",!--no-" + name, value, help)
-        ->default_str(value ? "true" : "false");
+        ->default_str(value ? "true" : "false")
+        ->multi_option_policy(CLI::MultiOptionPolicy::Throw)
+        ->check(one_of({"true", "false"}).description(""));
   }
 
   template <class T>
@@ -155,10 +183,19 @@ inline int check_output(int code, const char* program) {
   return code == 0 ? 1 : code;
 }
 
+/// Ends the process with a sentence where a page of a mapped file is gone.
+inline void refuse_lost_page(int) {
+  constexpr std::string_view kSentence =
+      "a file was shortened while it was read, or its disk failed\n";
+  [[maybe_unused]] const auto ignored = ::write(STDERR_FILENO, kSentence.data(), kSentence.size());
+  ::_exit(1);
+}
+
 /// The whole of main: the command that argv[1] names, or `usage` for --help. Returns the exit code:
 /// the command's; 2 and a sentence for a c10::Error, 1 for any other exception.
 inline int run_program(const char* program, const std::vector<Command>& commands, const char* usage,
                        int argc, char** argv) {
+  std::signal(SIGBUS, refuse_lost_page);
   try {
     const std::string name = argc > 1 ? argv[1] : "";
     std::vector<std::string> names;

@@ -21,6 +21,7 @@
 #include <filesystem>
 #include <fmt/format.h>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -50,6 +51,7 @@
 #include "rev/optim/adamw.h"
 #include "rev/optim/clip.h"
 #include "rev/optim/schedule.h"
+#include "rev/schemes/midpoint_a.h"
 #include "rev/train/config_file.h"
 #include "rev/train/device_step.h"
 #include "rev/train/fingerprint.h"
@@ -119,7 +121,7 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
         "UTF-8 texts, folders of texts (read as bytes), or .bin shards of 16-bit tokens; unless "
         "given, the C++ headers that LibTorch ships");
   visit("valid", o.valid, text("PATH..."), "data to validate on");
-  visit("valid-fraction", o.valid_fraction, number(0, 1),
+  visit("valid-fraction", o.valid_fraction, fraction(),
         "without --valid: the last part of the data, kept for validation");
   visit("preset", o.preset, one_of({"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}),
         "sizes, which those below override; tiny: 4 layers, 4 heads, 128 channels, 64 tokens; gpt2 "
@@ -146,9 +148,9 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
         "midpoint-a: the weights are drawn in pairs of reciprocals, for any number of layers");
   visit("a", o.a, number(-65536, 65536),
         "midpoint-a: the weights, one for each layer; hamiltonian: one, 1 unless given");
-  visit("low-bits", o.low_bits, whole(2, 16),
-        "revffn: bits kept of each element to invert the attention, 2, 4, 8 or 16; unless given 2, "
-        "and 16 in bfloat16");
+  visit("low-bits", o.low_bits, one_of({"2", "4", "8", "16"}),
+        "revffn: bits kept of each element to invert the attention; unless given 2, and 16 in "
+        "bfloat16");
   visit("dtype", o.dtype, one_of({"float32", "bfloat16"}),
         "of products; bfloat16 by autocast, weights stay as they are");
   visit("device", o.device, one_of({"auto", "cpu", "cuda"}), "auto: cuda where there is one");
@@ -261,23 +263,33 @@ double default_lr(const std::string& preset) {
   return preset == "gpt2-large" ? 2.5e-4 : 2e-4;
 }
 
-// Throws where a setting was given that others make void.
-void check_given(const TrainOptions& o) {
+// Settings that others make void, and why.
+std::map<std::string, std::string> void_settings(const TrainOptions& o) {
+  std::map<std::string, std::string> reasons;
   const auto check = [&](const char* name, bool counts, const std::string& why) {
-    TORCH_CHECK(counts || o.given.count(name) == 0, "--", name, " has no meaning here: ", why);
+    if (!counts) reasons.emplace(name, why);
   };
+  const std::string scheme = "the scheme " + o.scheme;
   const bool has_h = o.scheme == "midpoint" || o.scheme == "midpoint-a" || o.scheme == "leapfrog";
-  check("h", has_h, "the scheme " + o.scheme + " has no step h");
+  check("h", has_h, scheme + " has no step h");
   for (const char* name : {"a-seed", "a-pairs"}) {
-    check(name, o.scheme == "midpoint-a", "the scheme " + o.scheme + " draws no weights a");
+    check(name, o.scheme == "midpoint-a", scheme + " draws no weights a");
     check(name, o.a.empty(), "--a gives the weights");
   }
-  check("a", o.scheme == "midpoint-a" || o.scheme == "hamiltonian",
-        "the scheme " + o.scheme + " has no weights a");
-  check("low-bits", o.scheme == "revffn", "the scheme " + o.scheme + " keeps no low bits");
+  check("a", o.scheme == "midpoint-a" || o.scheme == "hamiltonian", scheme + " has no weights a");
+  check("low-bits", o.scheme == "revffn", scheme + " keeps no low bits");
   check("low-bits", o.state == "grid", "states are " + o.state);
+  check("low-bits", o.memory == "invert", "nothing is inverted");
   check("grid-bits", o.state == "grid", "states are " + o.state);
   check("valid-fraction", o.valid.empty(), "--valid names the data to validate on");
+  return reasons;
+}
+
+// Throws where one of them was given.
+void check_given(const TrainOptions& o) {
+  for (const auto& [name, why] : void_settings(o)) {
+    TORCH_CHECK(o.given.count(name) == 0, "--", name, " has no meaning here: ", why);
+  }
 }
 
 // Fills in what was not given and depends on other settings.
@@ -373,8 +385,6 @@ Tokens open_data(const TrainOptions& o) {
     TORCH_CHECK(tokens.size() > o.seq, "the ", name, " data have ", tokens.size(),
                 " tokens; a sequence of --seq ", o.seq, " needs at least ", o.seq + 1);
   };
-  TORCH_CHECK(o.valid_fraction > 0 && o.valid_fraction < 1,
-              "--valid-fraction: expected a number between 0 and 1, got ", o.valid_fraction);
   data::TokenSource train =
       open(o.data.empty() ? Strings{data::torch_headers_dir().string()} : o.data);
   std::optional<data::TokenSource> valid;
@@ -406,28 +416,39 @@ struct Run {
   std::unique_ptr<train::DeviceStep> device_step = nullptr;  // with --cuda-graph
 };
 
-// Throws where weights, gradients and AdamW's two moments alone, or one state of a micro-batch, are
-// more than the machine's memory. (In double: sizes may be absurd.)
-void check_fits(const TrainOptions& o) {
-  const auto channels = static_cast<double>(o.channels);
-  const double n_parameters = static_cast<double>(o.vocab + o.seq) * channels +
-                              static_cast<double>(o.layers) * 12 * channels * channels;
-  const double needed = n_parameters * 4 * (o.state == "float64" ? 8 : 4);
+double bytes_of_element(const models::Gpt2Config& config) {
+  return config.state && config.state->dtype == at::kDouble ? 8 : 4;
+}
+
+// Throws where what is made of `bytes` is more than the machine's memory. (In double: sizes may be
+// absurd.)
+void check_fits(const std::string& what, double bytes) {
   const double memory = static_cast<double>(::sysconf(_SC_PHYS_PAGES)) *
                         static_cast<double>(::sysconf(_SC_PAGE_SIZE));
-  TORCH_CHECK(
-      needed <= memory,
-      fmt::format("--layers {}, --channels {}, --seq {} and a vocabulary of {} make {:.3g} "
-                  "parameters; with gradients and AdamW's moments they take {:.3g} GB, this "
-                  "machine has {:.3g} GB",
-                  o.layers, o.channels, o.seq, o.vocab, n_parameters, needed / 1e9, memory / 1e9));
-  const double state = static_cast<double>(o.batch) * static_cast<double>(o.seq) * channels *
-                       (o.state == "float64" ? 8 : 4);
-  TORCH_CHECK(
-      state <= memory,
-      fmt::format("--batch {} sequences of --seq {} tokens and --channels {} make states of "
-                  "{:.3g} GB, this machine has {:.3g} GB",
-                  o.batch, o.seq, o.channels, state / 1e9, memory / 1e9));
+  TORCH_CHECK(bytes <= memory, fmt::format("{} {:.3g} GB, this machine has {:.3g} GB", what,
+                                           bytes / 1e9, memory / 1e9));
+}
+
+// `copies` of a model's weights: of training four, the gradients and AdamW's moments among them.
+void check_weights_fit(const models::Gpt2Config& config, int copies) {
+  const auto channels = static_cast<double>(config.channels);
+  const double n = static_cast<double>(config.vocab + config.seq) * channels +
+                   static_cast<double>(config.layers) * 12 * channels * channels;
+  const std::string what = fmt::format(
+      "{} layers of {} channels, sequences of {} and a vocabulary of {} make {:.3g} parameters; {} "
+      "take",
+      config.layers, config.channels, config.seq, config.vocab, n,
+      copies == 1 ? "they" : "with gradients and AdamW's moments they");
+  check_fits(what, n * copies * bytes_of_element(config));
+}
+
+// One state of a micro-batch.
+void check_state_fits(const models::Gpt2Config& config, int64_t batch) {
+  const std::string what =
+      fmt::format("--batch {} sequences of {} tokens of {} channels make states of", batch,
+                  config.seq, config.channels);
+  check_fits(what, static_cast<double>(batch) * static_cast<double>(config.seq) *
+                       static_cast<double>(config.channels) * bytes_of_element(config));
 }
 
 // All parts of a run at its start, made in an order that decides its random numbers.
@@ -443,7 +464,8 @@ Run make_run(TrainOptions o) {
   }
   const Tokens tokens = open_data(o);
   o.vocab = tokens.train.vocab();
-  check_fits(o);
+  check_weights_fit(gpt2_config(o), 4);
+  check_state_fits(gpt2_config(o), o.batch);
   train::Settings settings = settings_of(o);
   settings["tokens"] = std::string(tokens.train.is_text() ? kBytes : kIds);
   settings["train-data"] = train::fingerprint(tokens.train);
@@ -650,10 +672,36 @@ int64_t count_parameters(const models::Gpt2& model) {
   return n;
 }
 
+// Whether a setting says something. (A default that its option may not be stands for "not given".)
+bool is_given(const Kind&, bool) { return true; }
+bool is_given(const Kind&, const std::string& value) { return !value.empty(); }
+bool is_given(const Kind&, const Strings& values) { return !values.empty(); }
+template <class T>
+bool is_given(const Kind& kind, T value) {
+  std::string text = fmt::format("{}", value);
+  return kind(text).empty();
+}
+
+// A run's settings for a person: those that say something, and the weights that a seed made.
+train::Settings settings_to_show(Run& run) {
+  train::Settings settings = run.settings;
+  TrainOptions o = run.options;
+  visit_settings(o, [&](const char* name, const auto& value, const Kind& kind, const char*) {
+    if (!is_given(kind, value)) settings.erase(name);
+  });
+  for (const auto& [name, why] : void_settings(o)) settings.erase(name);
+  const auto* scheme = dynamic_cast<const schemes::MidpointA*>(&run.model->stack().scheme());
+  if (scheme != nullptr) {
+    Strings a;
+    for (int64_t l = 0; l < o.layers; ++l) a.push_back(fmt::format("{}", scheme->a(l)));
+    settings["a"] = a;
+  }
+  return settings;
+}
+
 // What stands at the head of a run's output.
-void say_what_is_trained(const Run& run, const data::NgramEntropy& entropy,
-                         train::Progress& progress) {
-  progress.say(train::list_settings(run.settings));
+void say_what_is_trained(Run& run, const data::NgramEntropy& entropy, train::Progress& progress) {
+  progress.say(train::list_settings(settings_to_show(run)));
   progress.say(fmt::format("{} parameters", count_parameters(run.model)));
   if (run.tokens.train.skipped_files() > 0) {
     progress.say(
@@ -817,21 +865,26 @@ std::vector<int64_t> read_prompt(const std::string& prompt, const Trained& train
 }
 
 Trained load_model(const fs::path& folder) {
-  const train::ConfigFile config = train::read_config(folder / "config.json");
-  models::Gpt2 model(config.run.empty()
-                         ? models::from_hf_config(config.model)
-                         : gpt2_config(options_from(config.run, folder / "config.json")));
+  const train::ConfigFile file = train::read_config(folder / "config.json");
+  const models::Gpt2Config config =
+      file.run.empty() ? models::from_hf_config(file.model)
+                       : gpt2_config(options_from(file.run, folder / "config.json"));
+  check_weights_fit(config, 1);
   const fs::path weights = folder / "model.safetensors";
+  std::error_code ignored;
+  TORCH_CHECK(fs::exists(weights, ignored) || !fs::exists(folder / "checkpoints", ignored),
+              weights.string(), " is not there yet: the run has not ended, rev-gpt2 train --out ",
+              folder.string(), " --resume goes on with it");
+  models::Gpt2 model(config);
   const auto tensors = io::load_safetensors(weights);
   TORCH_CHECK(!tensors.empty(), weights.string(),
               ": expected the weights of a GPT-2, got a file without tensors");
-  const auto& state = model->config().state;
-  if (state && state->dtype == at::kDouble) model->to(at::kDouble);
+  if (config.state && config.state->dtype == at::kDouble) model->to(at::kDouble);
   model->load_state_dict({tensors.begin(), tensors.end()});
-  const auto kind = config.run.find("tokens");
+  const auto kind = file.run.find("tokens");
   // Another program's config does not tell: a vocabulary of 256 is that of bytes.
-  const bool bytes = kind == config.run.end() ? model->config().vocab == 256
-                                              : train::to_text(kind->second) == kBytes;
+  const bool bytes =
+      kind == file.run.end() ? config.vocab == 256 : train::to_text(kind->second) == kBytes;
   return {model, bytes};
 }
 

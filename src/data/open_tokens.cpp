@@ -213,11 +213,11 @@ TokenSource open_tokens(const std::vector<fs::path>& paths, std::optional<std::i
       add_text(std::move(file), texts);
     }
   }
-  TORCH_CHECK(text_path == nullptr || shard_path == nullptr, "open_tokens: ", shard_path->string(),
+  TORCH_CHECK(text_path == nullptr || shard_path == nullptr, shard_path->string(),
               " holds tokens but ", text_path->string(), " is text");
   if (shard_path != nullptr) return {std::move(shards), vocab.value_or(kGpt2Vocab)};
-  TORCH_CHECK(vocab.value_or(kBytes) >= kBytes, "open_tokens: expected a vocabulary of at least ",
-              kBytes, " for text, which is read as bytes, got ", *vocab);
+  TORCH_CHECK(vocab.value_or(kBytes) >= kBytes, "expected a vocabulary of at least ", kBytes,
+              " for text, which is read as bytes, got ", *vocab);
   return {texts.finish(), vocab.value_or(kBytes), skipped};
 }
 

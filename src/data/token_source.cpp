@@ -65,8 +65,8 @@ std::pair<TokenSource, TokenSource> split_tokens(const TokenSource& tokens, doub
               "split_tokens: expected a fraction between 0 and 1, got ", fraction);
   const std::int64_t n = tokens.size();
   const auto n_valid = static_cast<std::int64_t>(std::floor(fraction * static_cast<double>(n)));
-  TORCH_CHECK(n_valid > 0 && n_valid < n, "split_tokens: ", n, " tokens are too few to give ",
-              fraction, " of them to validation");
+  TORCH_CHECK(n_valid > 0 && n_valid < n, n, " tokens are too few to give ", fraction,
+              " of them to validation");
   return {tokens.slice(0, n - n_valid), tokens.slice(n - n_valid, n)};
 }
 

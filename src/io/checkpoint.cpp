@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <system_error>
+#include <unistd.h>
 
 #include "rev/base/mapped_file.h"
 #include "rev/base/remove_folder.h"
@@ -58,8 +59,10 @@ std::vector<fs::path> list_folder(const fs::path& folder) {
        entry.increment(error)) {
     entries.push_back(entry->path());
   }
-  TORCH_CHECK(!error || error == std::errc::no_such_file_or_directory, folder.string(),
-              ": cannot be read: ", error.message());
+  std::error_code ignored;
+  const bool is_absent = error == std::errc::no_such_file_or_directory &&
+                         !fs::is_symlink(fs::symlink_status(folder, ignored));
+  TORCH_CHECK(!error || is_absent, folder.string(), ": cannot be read: ", error.message());
   return entries;
 }
 
@@ -131,6 +134,15 @@ json describe(const fs::path& path) {
 
 std::string to_text(const json& manifest) { return manifest.dump(2) + "\n"; }
 
+/// Throws where the folder or a file in it may not be read, which says nothing of what is in it.
+void check_readable(const fs::path& folder) {
+  for (const fs::path& file : list_folder(folder)) {
+    const bool may_read = ::faccessat(AT_FDCWD, file.c_str(), R_OK, AT_EACCESS) == 0;
+    TORCH_CHECK(may_read || errno != EACCES, file.string(),
+                ": cannot be read: ", std::strerror(errno));
+  }
+}
+
 /// Throws where the folder differs from its manifest; returns the names of the files in it.
 std::vector<std::string> verify(const fs::path& folder) {
   std::error_code ignored;
@@ -183,6 +195,7 @@ FoundCheckpoint search(const fs::path& run, const Use& use) {
   restore_former(checkpoints_of(run));
   FoundCheckpoint found;
   for (const fs::path& folder : list_checkpoints(run)) {
+    check_readable(folder);
     try {
       use(folder, verify(folder));
       found.folder = folder;

@@ -79,15 +79,16 @@ json parse_json(std::string_view text, const std::string& where, int max_depth) 
     }
     return true;
   };
+  json object;
   try {
-    json object = json::parse(text, refuse_odd);
-    TORCH_CHECK(object.is_object(), where, ": expected a JSON object");
-    return object;
+    object = json::parse(text, refuse_odd);
   } catch (const json::parse_error& error) {
     TORCH_CHECK(false, where, ": not JSON at ", position_of(text, error.byte));
   } catch (const json::exception&) {
     TORCH_CHECK(false, where, ": holds a number out of range");
   }
+  TORCH_CHECK(object.is_object(), where, ": expected a JSON object");
+  return object;
 }
 
 json read_json(const std::filesystem::path& path) {

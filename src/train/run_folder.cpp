@@ -19,7 +19,8 @@ void check_new(const std::vector<fs::path>& paths) {
   for (const fs::path& path : paths) {
     const bool holds_nothing =
         fs::is_regular_file(path, ignored) && fs::file_size(path, ignored) == 0;
-    TORCH_CHECK(!fs::exists(path, ignored) || holds_nothing, path.string(),
+    const bool is_there = fs::exists(fs::symlink_status(path, ignored));  // a link to nothing is
+    TORCH_CHECK(!is_there || holds_nothing, path.string(),
                 " is there already: --resume goes on with a run, another --out starts one");
   }
 }

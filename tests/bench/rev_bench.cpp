@@ -69,7 +69,7 @@ int memory(int argc, char** argv) {
   const AddTo add{app};
   add("scheme", o.scheme, one_of(kSchemes), "scheme");
   add("depths", o.depths, whole(1), "layers; 4 16 64 256 unless given");
-  add("channels", o.channels, whole(64), "C, a multiple of 64");
+  add("channels", o.channels, multiple_of(64), "C, a multiple of 64");
   add("tokens", o.tokens, whole(1), "T");
   add("batch", o.batch, whole(1), "B");
   add("bfloat16", o.bfloat16, text(""), "bfloat16 autocast");
@@ -94,7 +94,7 @@ int step(int argc, char** argv) {
   const AddTo add{app};
   add("scheme", o.scheme, one_of(kSchemes), "scheme");
   add("layers", o.layers, whole(1), "L");
-  add("channels", o.channels, whole(64), "C, a multiple of 64");
+  add("channels", o.channels, multiple_of(64), "C, a multiple of 64");
   add("tokens", o.tokens, whole(1), "T");
   add("batch", o.batch, whole(1), "B");
   add("rounds", o.rounds, whole(1), "rounds that are counted");

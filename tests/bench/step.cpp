@@ -25,7 +25,7 @@ Table step(const StepOptions& options) {
     models::Gpt2Config config;
     config.layers = options.layers;
     config.channels = options.channels;
-    config.heads = std::max<int64_t>(1, options.channels / 64);
+    config.heads = options.channels / 64;
     config.seq = options.tokens;
     config.vocab = 256;
     config.scheme = scheme;

@@ -84,15 +84,29 @@ TEST(CheckpointTest, WhatCannotBeReadIsNotTakenForNothing) {
   EXPECT_THROW_WITH(find_latest_checkpoint(run.path()),
                     "checkpoints: cannot be read: Not a directory");
   EXPECT_THROW_WITH(prune_checkpoints(run.path(), 1), "cannot be read: Not a directory");
+  fs::remove(run / "checkpoints");
+  fs::create_symlink(run / "a disk that is not mounted", run / "checkpoints");
+  EXPECT_THROW_WITH(find_latest_checkpoint(run.path()),
+                    "checkpoints: cannot be read: No such file or directory");
 
   TempFolder locked;
   fs::permissions(locked.path(), fs::perms(0755));
   save_checkpoint(locked.path(), make_checkpoint(1));
-  fs::permissions(locked / "checkpoints", fs::perms::none);
-  const support::OrdinaryUser user;
-  if (!user.became()) GTEST_SKIP() << "cannot act as an ordinary user";
-  EXPECT_THROW_WITH(find_latest_checkpoint(locked.path()),
-                    "checkpoints: cannot be read: Permission denied");
+  const fs::path newest = save_checkpoint(locked.path(), make_checkpoint(2));
+  const auto expect_named = [&](const fs::path& path, const std::string& name) {
+    const fs::perms before = fs::status(path).permissions();
+    fs::permissions(path, fs::perms::none);
+    {
+      const support::OrdinaryUser user;
+      if (!user.became()) GTEST_SKIP() << "cannot act as an ordinary user";
+      EXPECT_THROW_WITH(find_latest_checkpoint(locked.path()),
+                        name + ": cannot be read: Permission denied");
+    }
+    fs::permissions(path, before);
+  };
+  expect_named(locked / "checkpoints", "checkpoints");
+  expect_named(newest, "checkpoints/step-2");
+  expect_named(newest / "state.json", "checkpoints/step-2/state.json");
 }
 
 TEST(CheckpointTest, LatestIsTheHighestNumberNotTheLastName) {

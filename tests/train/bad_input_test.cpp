@@ -61,6 +61,12 @@ TEST_F(BadInputTest, Options) {
                        "--warmup: 10 is more than the 9 steps of the run");
   expect_train_refused({"--threads", "4294967297"},
                        "--threads: expected a whole number from 1 to 1024, got 4294967297");
+  const std::string huge = "99999999999999999999";
+  expect_train_refused(
+      {"--steps", huge},
+      "--steps: expected a whole number from 1 to 9223372036854775807, got " + huge);
+  expect_train_refused({"--bias", "--no-bias"}, "--bias: expected once, got 2 times");
+  expect_train_refused({"--bias=banana"}, "--bias: expected one of true|false, got banana");
   expect_train_refused({"--xyzzy", "5"}, "rev-gpt2: unknown option --xyzzy\n");
   expect_train_refused({"--seed", "1", "--seed", "2"}, "--seed: expected once, got 2 times");
   expect_refused({"train"}, "--out DIR is needed");
@@ -98,7 +104,10 @@ TEST_F(BadInputTest, SettingsThatDoNotGoTogether) {
                        "--low-bits has no meaning here: the scheme midpoint keeps no low bits");
   expect_train_refused({"--scheme", "revffn", "--low-bits", "4", "--state", "float32"},
                        "--low-bits has no meaning here: states are float32");
-  expect_train_refused({"--scheme", "revffn", "--low-bits", "3"}, "low_bits must be 2, 4, 8, 16");
+  expect_train_refused({"--scheme", "revffn", "--low-bits", "3"},
+                       "--low-bits: expected one of 2|4|8|16, got 3");
+  expect_train_refused({"--scheme", "revffn", "--low-bits", "4", "--memory", "store"},
+                       "--low-bits has no meaning here: nothing is inverted");
   expect_train_refused({"--scheme", "residual", "--grid-bits", "20"},
                        "--grid-bits has no meaning here: states are float32");
   expect_train_refused({"--valid", "x", "--valid-fraction", "0.5"},
@@ -129,7 +138,8 @@ TEST_F(BadInputTest, Data) {
   fs::create_directories(path("nothing"));
   expect_train_refused({"--data", path("nothing").string()}, "holds no UTF-8 text");
   expect_train_refused({"--valid", missing}, missing + ": no such file or folder");
-  expect_train_refused({"--valid-fraction", "0"}, "--valid-fraction: expected");
+  expect_train_refused({"--valid-fraction", "0"},
+                       "--valid-fraction: expected a number above 0 and below 1, got 0");
   support::write_bytes(path("valid.txt"), "short");
   expect_train_refused({"--valid", path("valid.txt").string()},
                        "the validation data have 5 tokens");
@@ -246,6 +256,17 @@ TEST_F(BadInputTest, OutputThatCannotBeWritten) {
   EXPECT_EQ(support::read_bytes(path("log")), "rev-gpt2: standard output cannot be written\n");
 }
 
+// Only a mapped text can lose its pages: small ones are copied.
+TEST_F(BadInputTest, ATextThatIsShortenedWhileItIsRead) {
+  support::write_bytes(path("text.txt"), text(4 << 20));
+  Program program(tiny("run", {"--steps", "100000", "--save-every", "1"}), path("log"));
+  ASSERT_TRUE(program.wait_for(path("run") / "checkpoints/step-1")) << program.output();
+  fs::resize_file(path("text.txt"), 100);
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_NE(program.output().find("a file was shortened while it was read"), std::string::npos)
+      << program.output();
+}
+
 TEST_F(BadInputTest, PromptsThatAreNoTokens) {
   weights("run", tiny("run", {"--data", numbers_file(), "--vocab", "512"}));
   for (const char* prompt : {"99999999999999999999", "7 99999999999999999999", "7 -", "seven"}) {
@@ -281,7 +302,16 @@ TEST_F(BadInputTest, Models) {
   io::save_safetensors(path("run") / "model.safetensors", {});
   expect_refused(sample, "model.safetensors: expected the weights of a GPT-2, got a file without");
   fs::remove(path("run") / "model.safetensors");
+  expect_refused(sample, "model.safetensors is not there yet: the run has not ended, rev-gpt2");
+  base::remove_folder(path("run") / "checkpoints");
   expect_refused(sample, (path("run") / "model.safetensors").string());
+  const std::string config = support::read_bytes(path("run") / "config.json");
+  const std::string few = "\"layers\": 3";
+  ASSERT_NE(config.find(few), std::string::npos) << config;
+  std::string many = config;
+  support::write_bytes(path("run") / "config.json",
+                       many.replace(many.find(few), few.size(), "\"layers\": 3000000000000"));
+  expect_refused(sample, "they take");
   support::write_bytes(path("run") / "config.json", "{ not json");
   expect_refused(sample, "config.json: not JSON at line 1, column 4");
 }
