@@ -4,6 +4,7 @@
 #include "rev/base/error.h"
 #include "rev/engine/checkpoint.h"
 #include "rev/engine/field.h"
+#include "rev/engine/retrofit.h"
 #include "rev/engine/stack.h"
 #include "rev/schemes/hamiltonian.h"
 #include "rev/schemes/leapfrog.h"

@@ -9,8 +9,13 @@ namespace rev::schemes {
 
 using at::Tensor;
 
-TwoStep::TwoStep(const char* name, double h, Start start) : name_(name), h_(h), start_(start) {
-  TORCH_CHECK(std::isfinite(h) && h != 0.0, name, ": h must be a number other than 0, got ", h);
+TwoStep::TwoStep(const char* name, std::vector<double> h, Start start)
+    : name_(name), h_(std::move(h)), start_(start) {
+  TORCH_CHECK(!h_.empty(), name, ": expected a step h, got none");
+  for (const double step : h_) {
+    TORCH_CHECK(std::isfinite(step) && step != 0.0, name, ": h must be a number other than 0, got ",
+                step);
+  }
 }
 
 State TwoStep::begin(const Tensor& x, const StateOptions& options, const Tensor& saturated) const {
@@ -35,7 +40,7 @@ void TwoStep::step(int64_t l, State& s, const Fields& f, Witness& w) const {
     return;
   }
   own_(s.q);
-  advance(l, s, increment, before_step(w, &Witness::sums_q, s.q, 1));
+  advance(l, s, increment, before_step(w, &Witness::sums_q, s.q, 1), w);
   std::swap(s.q, s.p);
 }
 
@@ -63,7 +68,7 @@ void TwoStep::undo(int64_t l, State& s, const Fields& f, const Witness& left,
   std::swap(s.q, s.p);
   const Tensor increment = f(0, {value(s, s.p)});
   own_(s.q);
-  retreat(l, s, increment, after_undo(left, rebuilt, &Witness::sums_q, s.q));
+  retreat(l, s, increment, after_undo(left, rebuilt, &Witness::sums_q, s.q), left);
 }
 
 void TwoStep::adjoint(int64_t l, State& g, const Pullback& df) const {

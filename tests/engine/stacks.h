@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "rev/base/autocast_state.h"
+#include "rev/engine/retrofit.h"
 #include "rev/engine/stack.h"
 #include "rev/schemes/hamiltonian.h"
 #include "rev/schemes/leapfrog.h"
@@ -66,8 +67,24 @@ struct StackCase {
   bool defer_checks = false;
 };
 
+inline bool is_retrofit(const std::string& scheme) { return scheme.starts_with("retrofit"); }
+
+/// "retrofit-K": K inner iterations, weights of 1/8 with alternating signs.
+inline RetrofitOptions retrofit_options(const std::string& scheme, int64_t n_layers) {
+  RetrofitOptions options;
+  for (int64_t l = 0; l < n_layers; ++l) options.a.push_back(l % 2 == 0 ? 0.125 : -0.125);
+  options.inner = scheme.back() - '0';
+  return options;
+}
+
 inline std::shared_ptr<schemes::Scheme> make_scheme(const std::string& name, int64_t n_layers) {
   if (name == "residual") return std::make_shared<schemes::Residual>();
+  if (is_retrofit(name)) {
+    const RetrofitOptions options = retrofit_options(name, n_layers);
+    std::vector<double> h;
+    for (const double a : options.a) h.push_back(options.inner == 0 ? 1 + a : 1);
+    return std::make_shared<schemes::MidpointA>(options.a, h);
+  }
   if (name == "midpoint") return std::make_shared<schemes::Midpoint>(0.5);
   if (name == "midpoint-copy") {
     return std::make_shared<schemes::Midpoint>(0.5, schemes::Start::Copy);
@@ -83,8 +100,8 @@ inline std::shared_ptr<schemes::Scheme> make_scheme(const std::string& name, int
 }
 
 inline const std::vector<std::string> kInvertibleSchemes = {
-    "midpoint",    "midpoint-copy", "midpoint-a", "leapfrog",
-    "hamiltonian", "hamiltonian-a", "revffn"};
+    "midpoint",      "midpoint-copy", "midpoint-a", "leapfrog",   "hamiltonian",
+    "hamiltonian-a", "revffn",        "retrofit-0", "retrofit-1", "retrofit-2"};
 inline const std::vector<std::string> kSchemes = [] {
   std::vector<std::string> all = kInvertibleSchemes;
   all.insert(all.begin(), "residual");
@@ -133,7 +150,14 @@ inline TestStack make_stack(const StackCase& c) {
   options.memory = c.memory;
   options.state.dtype = c.state;
   options.defer_checks = c.defer_checks;
-  made.stack = std::make_unique<Stack>(scheme, std::move(layers), options);
+  if (is_retrofit(c.scheme)) {
+    std::vector<FieldPtr> fields;
+    for (const auto& layer : layers) fields.push_back(layer[0]);
+    const Retrofit made_of = retrofit(fields, retrofit_options(c.scheme, c.n_layers));
+    made.stack = std::make_unique<Stack>(made_of.scheme, made_of.fields, options);
+  } else {
+    made.stack = std::make_unique<Stack>(scheme, std::move(layers), options);
+  }
   return made;
 }
 
@@ -165,6 +189,18 @@ inline at::Tensor plain(const TestStack& s, const std::string& scheme, const at:
       x2 = x2 + f(l, x1, 1);
     }
     return torch::cat({x1, x2}, -1);
+  }
+  if (is_retrofit(scheme)) {
+    const RetrofitOptions options = retrofit_options(scheme, n);
+    at::Tensor before = x, p = x + f(0, x);
+    for (int64_t l = 1; l < n; ++l) {
+      const double a = options.a[static_cast<size_t>(l)];
+      at::Tensor near = p;
+      for (int64_t i = 0; i < options.inner; ++i) near = p - f(l - 1, near);
+      const at::Tensor last = options.inner == 0 ? f(l, p) : f(l - 1, near);
+      before = std::exchange(p, a * before + (1 - a) * p + f(l, p) + a * last);
+    }
+    return p;
   }
   const bool copies = scheme == "midpoint-copy";
   at::Tensor q = x, p = copies ? x : x + f(0, x);

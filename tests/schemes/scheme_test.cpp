@@ -37,7 +37,14 @@ const std::vector<Case> kInvertible = {
     {"MidpointAPairs",
      [](int64_t n) { return std::make_shared<MidpointA>(MidpointA::draw_pairs(n, 7), 0.5); }},
     {"MidpointASmall",
-     [](int64_t n) { return std::make_shared<MidpointA>(std::vector<double>(n, -0.5), 1.0); }},
+     [](int64_t n) { return std::make_shared<MidpointA>(std::vector<double>(n, -0.75), 1.0); }},
+    {"MidpointAShifts",
+     [](int64_t n) {
+       std::vector<double> a, h;
+       for (int64_t l = 0; l < n; ++l) a.push_back((l % 2 == 0 ? -1 : 1) / std::exp2(l % 4));
+       for (const double weight : a) h.push_back(1.25 + weight);
+       return std::make_shared<MidpointA>(a, h);
+     }},
     {"Leapfrog", [](int64_t) { return std::make_shared<Leapfrog>(0.5); }},
     {"LeapfrogCopiedStart", [](int64_t) { return std::make_shared<Leapfrog>(0.5, Start::Copy); }},
     {"Hamiltonian", [](int64_t) { return std::make_shared<Hamiltonian>(); }},
@@ -375,6 +382,9 @@ TEST(MidpointATest, RefusesWeightsWithoutInverse) {
   MidpointA two({1.0, 0.5});
   EXPECT_THROW_WITH(two.plan(3, {}), "3 layers need as many weights a, got 2");
   EXPECT_EQ(two.a(1), 0.5);
+  EXPECT_THROW_WITH(MidpointA({1.0, 0.5, 1.0}, std::vector<double>{1.0, 0.5}).plan(3, {}),
+                    "3 layers need one step h or as many, got 2");
+  EXPECT_THROW_WITH(MidpointA({1.0}, std::vector<double>{}), "expected a step h, got none");
   EXPECT_THROW_WITH(two.a(2), "midpoint-a: expected a layer from 0 to 1, got 2");
   EXPECT_THROW_WITH(two.a(-1), "midpoint-a: expected a layer from 0 to 1, got -1");
 }
@@ -385,13 +395,14 @@ TEST(MidpointATest, DigitsAreAsWideAsTheDepthNeeds) {
   };
   EXPECT_EQ(digits(MidpointA::draw(96, 1)), at::kInt);
   EXPECT_EQ(digits(MidpointA::draw_pairs(1000, 1)), at::kInt);
-  EXPECT_EQ(digits(std::vector<double>(40, 0.5)), at::kLong);  // 39 bits: layer 0 has no product
+  EXPECT_EQ(digits(std::vector<double>(40, 129.0 / 256)), at::kLong);
   EXPECT_EQ(digits(std::vector<double>(40, -1.0)), at::ScalarType::Undefined);
-  EXPECT_THROW_WITH(digits(std::vector<double>(66, 0.5)), "need more than 64 bits");
+  EXPECT_EQ(digits(std::vector<double>(1000, -0.125)), at::ScalarType::Undefined);  // bit planes
+  EXPECT_THROW_WITH(digits(std::vector<double>(70, 129.0 / 256)), "need more than 64 bits");
 }
 
 TEST(MidpointATest, OneSchemeServesStacksOfBothKinds) {
-  const MidpointA scheme({1.0, 0.5});
+  const MidpointA scheme({1.0, 0.75});
   const StateOptions grid = scheme.plan(2, {});
   const StateOptions floats = scheme.plan(2, {at::kFloat});
   const Tensor x = torch::randn({2, 4});

@@ -13,11 +13,11 @@ class Midpoint final : public TwoStep {
   explicit Midpoint(double h = 0.5, Start start = Start::Euler);
 
  protected:
-  Coefficients coefficients(int64_t) const override { return {1.0, 0.0, 2.0 * h()}; }
-  void advance(int64_t l, State& s, const at::Tensor& f,
-               const kernels::Probe& probe) const override;
-  void retreat(int64_t l, State& s, const at::Tensor& f,
-               const kernels::Probe& probe) const override;
+  Coefficients coefficients(int64_t l) const override { return {1.0, 0.0, 2.0 * h(l)}; }
+  void advance(int64_t l, State& s, const at::Tensor& f, const kernels::Probe& probe,
+               Witness& w) const override;
+  void retreat(int64_t l, State& s, const at::Tensor& f, const kernels::Probe& probe,
+               const Witness& left) const override;
 };
 
 }  // namespace rev::schemes

@@ -37,10 +37,10 @@ struct StateOptions {
 
 /// What a step leaves behind so that undoing it can be exact, and proved.
 struct Witness {
-  bool wanted = false;     ///< take row sums (and low bits) in this step
-  at::Tensor sums_q;       ///< [B*T] int64: row sums of q before the step, where the step changes q
-  at::Tensor sums_p;       ///< the same of p; at a two-step scheme's start, of p after the step
-  at::Tensor low_bits;     ///< RevFFN: low bits of X1, packed
+  bool wanted = false;  ///< take row sums (and low bits) in this step
+  at::Tensor sums_q;    ///< [B*T] int64: row sums of q before the step, where the step changes q
+  at::Tensor sums_p;    ///< the same of p; at a two-step scheme's start, of p after the step
+  at::Tensor low_bits;  ///< RevFFN: low bits of X1, packed; midpoint(a) with |a| = 2^-s: those of q
   int64_t n_low_bits = 0;  ///< RevFFN: how many of each element
   double rounding = 0.0;   ///< RevFFN: epsilon of the dtype that autocast ran products in, or 0
   at::Tensor saturated;  ///< [2] int32: 1 where q, p left the grid's range; undefined: not watched

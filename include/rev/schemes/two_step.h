@@ -6,6 +6,8 @@
 // needs two starting points, which the papers do not give: see Start. The result is p^(L).
 #pragma once
 
+#include <vector>
+
 #include "rev/kernels/grid.h"
 #include "rev/schemes/scheme.h"
 
@@ -20,7 +22,6 @@ enum class Start {
 class TwoStep : public Scheme {
  public:
   std::string name() const final { return name_; }
-  double h() const { return h_; }  ///< the step, in units of one layer
 
   State begin(const at::Tensor& x, const StateOptions& options,
               const at::Tensor& saturated) const override;
@@ -34,26 +35,28 @@ class TwoStep : public Scheme {
   std::optional<double> stable_norm(int64_t l) const final;
 
  protected:
-  /// Throws c10::Error where h is 0 or not finite.
-  TwoStep(const char* name, double h, Start start);
+  /// h: the step of each layer, or one for all. Throws c10::Error where one is 0 or not finite.
+  TwoStep(const char* name, std::vector<double> h, Start start);
 
   struct Coefficients {
     double a, b, c;
   };
   virtual Coefficients coefficients(int64_t l) const = 0;
 
-  /// q <- a q + b p + c f, in place on s.q.
-  virtual void advance(int64_t l, State& s, const at::Tensor& f,
-                       const kernels::Probe& probe) const = 0;
+  /// q <- a q + b p + c f, in place on s.q. What is lost and undoing needs goes to w.low_bits.
+  virtual void advance(int64_t l, State& s, const at::Tensor& f, const kernels::Probe& probe,
+                       Witness& w) const = 0;
   /// q <- (q - b p - c f) / a, in place on s.q.
-  virtual void retreat(int64_t l, State& s, const at::Tensor& f,
-                       const kernels::Probe& probe) const = 0;
+  virtual void retreat(int64_t l, State& s, const at::Tensor& f, const kernels::Probe& probe,
+                       const Witness& left) const = 0;
 
+  double h(int64_t l) const { return h_[h_.size() == 1 ? 0 : static_cast<size_t>(l)]; }
+  size_t n_steps() const { return h_.size(); }
   bool starts(int64_t l) const { return l == 0 && start_ == Start::Euler; }
 
  private:
   const char* name_;
-  double h_;
+  std::vector<double> h_;
   Start start_;
 };
 
