@@ -54,6 +54,25 @@ TEST(RetrofitTest, WithThePointBeforeFoundItIsTheOriginalWhateverTheWeights) {
   EXPECT_GT(distance(1), 1e-3);
 }
 
+// f_l(p) = p A: the second point is a A^(2 + inner) p from the original's, with a sign of inner's
+// (arXiv 2512.02056, eq 33 to 35).
+TEST(RetrofitTest, OfLinearFieldsTheDistanceIsEquation35) {
+  torch::manual_seed(2);
+  const Tensor A = 0.3 * torch::randn({4, 4}, at::kDouble), p = torch::randn({5, 4}, at::kDouble);
+  const std::vector<FieldPtr> fields(2, field([A](const Tensor& x) { return x.matmul(A); }, {}));
+  const Tensor p1 = p + p.matmul(A), original = p1 + p1.matmul(A);
+  const double a = -0.75;
+  Tensor expected = a * p.matmul(A).matmul(A);
+  for (const int64_t inner : {1, 2, 3}) {
+    expected = -expected.matmul(A);
+    const Retrofit made = retrofit(fields, {{a}, inner});
+    StackOptions options;
+    options.state.dtype = at::kDouble;
+    const Tensor off = Stack(made.scheme, made.fields, options).forward(p) - original;
+    EXPECT_TRUE(at::allclose(off, expected, 0, 1e-14)) << inner;  // 100 roundings of size 1
+  }
+}
+
 TEST(RetrofitTest, SmallerWeightsAreNearer) {
   Fields fields(6);
   torch::manual_seed(1);
