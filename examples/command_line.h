@@ -14,6 +14,7 @@
 #include <exception>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -191,26 +192,33 @@ inline void refuse_lost_page(int) {
   ::_exit(1);
 }
 
-/// The whole of main: the command that argv[1] names, or `usage` for --help. Returns the exit code:
-/// the command's; 2 and a sentence for a c10::Error, 1 for any other exception.
+/// The command that argv[1] names, or `usage` for --help; returns the exit code. Throws c10::Error
+/// where there is no such command.
+inline int run_command(const char* program, const std::vector<Command>& commands, const char* usage,
+                       int argc, char** argv) {
+  const std::string name = argc > 1 ? argv[1] : "";
+  if (name == "--help" || name == "-h") return std::fputs(usage, stdout), 0;
+  std::vector<std::string> names;
+  for (const Command& command : commands) names.emplace_back(command.name);
+  const std::string all =
+      fmt::format("{} or {}", fmt::join(names.begin(), names.end() - 1, ", "), names.back());
+  TORCH_CHECK(!name.empty(), "a command is needed: ", all, " (--help tells more)");
+  const auto command = std::find(names.begin(), names.end(), name) - names.begin();
+  names.emplace_back("--help");
+  const std::string suggestion = suggest(name, names);
+  TORCH_CHECK(command < std::ssize(commands), "unknown command ", name,
+              suggestion.empty() ? "; expected " + all : suggestion);
+  const int code = commands[static_cast<size_t>(command)].run(argc - 1, argv + 1);
+  return check_output(code, program);
+}
+
+/// The whole of main: `run_command`, and the exit code: 2 and a sentence for a c10::Error, 1 for
+/// any other exception.
 inline int run_program(const char* program, const std::vector<Command>& commands, const char* usage,
                        int argc, char** argv) {
   std::signal(SIGBUS, refuse_lost_page);
   try {
-    const std::string name = argc > 1 ? argv[1] : "";
-    std::vector<std::string> names;
-    for (const Command& command : commands) {
-      if (name == command.name) return check_output(command.run(argc - 1, argv + 1), program);
-      names.emplace_back(command.name);
-    }
-    if (name == "--help" || name == "-h") return std::fputs(usage, stdout), 0;
-    const std::string all =
-        fmt::format("{} or {}", fmt::join(names.begin(), names.end() - 1, ", "), names.back());
-    TORCH_CHECK(!name.empty(), "a command is needed: ", all, " (--help tells more)");
-    names.emplace_back("--help");
-    const std::string suggestion = suggest(name, names);
-    TORCH_CHECK(false, "unknown command ", name,
-                suggestion.empty() ? "; expected " + all : suggestion);
+    return run_command(program, commands, usage, argc, argv);
   } catch (const c10::Error& error) {
     std::fprintf(stderr, "%s: %s\n", program, error.what_without_backtrace());
     return 2;
