@@ -225,7 +225,7 @@ Tensor sum_of(const char* op, const Tensor& sums, const Tensor& bias, Rows size)
   const Tensor total = at::empty({size.width}, sums.options());
   auto* to = total.mutable_data_ptr<float>();
   const auto* from = sums.const_data_ptr<float>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_add_slices(to, from, sums.size(0), size.width, stream);
   };
   if (!on_device(op, sums, launch)) add_slices(to, from, sums.size(0), size.width);
@@ -277,7 +277,7 @@ Tensor bias_gelu(const Tensor& x, const Tensor& bias) {
   with_float(from, [&](const auto* in) {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(in)>>;
     auto* to = pointer_or_null<T>(y);
-    const auto launch = [&](cuda::Stream stream) {
+    const auto launch = [&](auto stream) {
       cuda::launch_gelu(to, in, added, rows_of(from), stream);
     };
     if (!on_device("bias_gelu", from, launch)) gelu_rows(to, in, added, rows_of(from));
@@ -303,7 +303,7 @@ GeluGradients bias_gelu_backward(const Tensor& dy, const Tensor& x, const Tensor
     const cuda::GeluGradients<T> to{pointer_or_null<T>(out.x), pointer_or_null<T>(out.value),
                                     pointer_or_null<float>(sums)};
     const auto* gradient = static_cast<const T*>(g.const_data_ptr());
-    const auto launch = [&](cuda::Stream stream) {
+    const auto launch = [&](auto stream) {
       cuda::launch_gelu_backward(to, gradient, in, added, size, stream);
     };
     if (!on_device(kOp, from, launch)) gelu_backward_rows(to, gradient, in, added, size);
@@ -320,9 +320,7 @@ Tensor swiglu(const Tensor& gate, const Tensor& up, const Tensor& gate_bias,
     using T = std::remove_const_t<std::remove_pointer_t<decltype(gates)>>;
     auto* to = pointer_or_null<T>(y);
     const auto from = rows.pointers<T>();
-    const auto launch = [&](cuda::Stream stream) {
-      cuda::launch_swiglu(to, from, rows_of(y), stream);
-    };
+    const auto launch = [&](auto stream) { cuda::launch_swiglu(to, from, rows_of(y), stream); };
     if (!on_device("swiglu", y, launch)) swiglu_rows(to, from, rows_of(y));
   });
   return y;
@@ -353,7 +351,7 @@ SwigluGradients swiglu_backward(const Tensor& dy, const Tensor& gate, const Tens
                                       pointer_or_null<float>(gate_sums),
                                       pointer_or_null<float>(up_sums)};
     const auto from = rows.pointers<T>();
-    const auto launch = [&](cuda::Stream stream) {
+    const auto launch = [&](auto stream) {
       cuda::launch_swiglu_backward(to, gradient, from, size, stream);
     };
     if (!on_device(kOp, g, launch)) swiglu_backward_rows(to, gradient, from, size);

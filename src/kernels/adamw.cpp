@@ -263,7 +263,7 @@ void adamw_(const std::vector<AdamWTensor>& tensors, const AdamWStep& step) {
   // What autograd asks to find that a tensor was changed after a graph kept it.
   for (const AdamWTensor& t : tensors) t.weight.unsafeGetTensorImpl()->bump_version();
 
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_count_steps(steps.data(), static_cast<int64_t>(steps.size()), pointers.skip,
                              stream);
     with_all_types(tensors, [&](const auto& list) {

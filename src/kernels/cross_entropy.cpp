@@ -99,7 +99,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, double z_loss,
                      const Tensor& lse) {
   const Call call("cross_entropy", logits, targets, lse);
   const cuda::CrossEntropy terms{static_cast<float>(z_loss), 1.0f};
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_float(logits, [&](const auto* x) {
       cuda::launch_cross_entropy(x, call.target(), call.to, call.size, terms, stream);
     });
@@ -113,7 +113,7 @@ Tensor cross_entropy_(Tensor& logits, const Tensor& targets, double factor, doub
                       const Tensor& lse) {
   const Call call("cross_entropy_", logits, targets, lse);
   const cuda::CrossEntropy terms{static_cast<float>(z_loss), static_cast<float>(factor)};
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_mutable_float(logits, [&](auto* x) {
       cuda::launch_cross_entropy_gradient(x, call.target(), call.to, call.size, terms, stream);
     });

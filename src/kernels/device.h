@@ -25,9 +25,12 @@ bool runs_on_cuda(const char* op, c10::Device device);
 void with_stream(const at::Tensor& t, const std::function<void(cuda::Stream)>& launch);
 
 /// Calls launch(stream) where t is on a device that kernels run on; false: the CPU path is to be
-/// taken. Throws c10::Error where t is on neither of them.
+/// taken. Throws c10::Error where t is on neither of them. launch takes `auto stream`: a build
+/// without kernels then makes no code of it, optimised or not, that would call them.
 template <class Launch>
 bool on_device(const char* op, const at::Tensor& t, [[maybe_unused]] const Launch& launch) {
+  static_assert(
+      !requires { &Launch::operator(); }, "launch takes `auto stream`");
   check_type_of_device(op, t.device());
   if (!runs_on_cuda(op, t.device())) return false;
   if constexpr (kHasCuda) with_stream(t, launch);

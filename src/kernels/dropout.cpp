@@ -147,7 +147,7 @@ Tensor philox_dropout(const Tensor& x, double p, const Philox& from) {
       body(static_cast<T*>(out.mutable_data_ptr()), elements);
     });
   };
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_elements([&](auto* y, const auto* elements) {
       cuda::launch_dropout(y, elements, n, kept, on_device_of(from), stream);
     });
@@ -167,7 +167,7 @@ Tensor philox_mask(at::IntArrayRef sizes, double p, const Philox& from, c10::Dev
   auto* bytes = static_cast<uint8_t*>(mask.mutable_data_ptr());
   const int64_t n = mask.numel();
   const uint32_t threshold = kept_with(p).threshold;
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_dropout_mask(bytes, n, threshold, on_device_of(from), stream);
   };
   if (on_device("philox_mask", mask, launch)) return mask;

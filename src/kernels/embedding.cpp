@@ -85,7 +85,7 @@ Tensor embedding_backward(const Tensor& grad, const Tensor& tokens, int64_t voca
   if (dweight.numel() == 0 || n == 0) return dweight;
   const int64_t* from = order.const_data_ptr<int64_t>();
 
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     const Tensor memory = at::empty({cuda::sort_tokens_words(n)}, tokens.options().dtype(at::kInt));
     const cuda::SortedTokens sorted =
         cuda::launch_sort_tokens(from, n, vocabulary, memory.mutable_data_ptr<int32_t>(), stream);

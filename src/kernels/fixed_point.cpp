@@ -71,7 +71,7 @@ Tensor gather_values(const Tensor& x, const Tensor& index, int64_t bits) {
   auto* to = values.data_ptr<float>();
   const int32_t* cells = x.const_data_ptr<int32_t>();
   const int64_t* rows = index.const_data_ptr<int64_t>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_gather_cells(to, cells, rows, unit_of(bits), {n, width}, stream);
   };
   if (on_device(kOp, x, launch)) return values;
@@ -114,7 +114,7 @@ Stepped iterate_(Tensor& x, const Tensor& y, const Tensor& f, int64_t bits, cons
   const auto found = [&](const int64_t* read) {
     return Stepped{{all.narrow(0, 0, read[0]), all.narrow(0, n, read[0])}, read[1], read[2]};
   };
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_float(g, [&](const auto* increments) {
       cuda::launch_fixed_point_step(cells, constants, increments, scale, width, {rows, before, n},
                                     {limits.settled, limits.noise},
@@ -172,7 +172,7 @@ void correct_(Tensor& x, const Tensor& y, const Tensor& f, int64_t bits, const T
   const auto* bytes = packed.const_data_ptr<uint8_t>();
   const int64_t* right = expected.const_data_ptr<int64_t>();
   auto* now = sums.data_ptr<int64_t>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_float(g, [&](const auto* increments) {
       cuda::launch_correct_cells(cells, constants, increments, scale, bytes, low, rows_of(x), right,
                                  now, stream);

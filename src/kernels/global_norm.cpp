@@ -103,7 +103,7 @@ GlobalNorm global_norm(at::TensorList tensors, double most, const Tensor& not_fi
   const auto floats = list_of<float>(dense, at::kFloat, sums.mutable_data_ptr<float>());
   const auto bfloats = list_of<BFloat16>(dense, at::kBFloat16, sums.mutable_data_ptr<float>());
 
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_square_sums(floats.data(), static_cast<int64_t>(floats.size()), stream);
     cuda::launch_square_sums(bfloats.data(), static_cast<int64_t>(bfloats.size()), stream);
     cuda::launch_global_norm(norm, factor, flag, sums.const_data_ptr<float>(), slices,

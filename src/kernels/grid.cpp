@@ -102,7 +102,7 @@ void probed(Tensor& y, const Probe& probe, const Op& op) {
 
 void negate_if_(const char* op, Tensor& y, bool negative, const Probe& probe) {
   int32_t* cells = y.data_ptr<int32_t>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_sign(cells, negative, rows_of(y), pointers(probe), stream);
   };
   if (on_device(op, y, launch)) return;
@@ -142,7 +142,7 @@ void scale_any_(const char* op, Tensor& y, Tensor& digits, const Ratio& a, const
               digits.scalar_type());
   int32_t* cells = y.data_ptr<int32_t>();
   const bool wide = digits.scalar_type() == at::kLong;
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     const auto launch_on = [&](auto* d) {
       if (Undo) {
         cuda::launch_unscale(cells, d, ratio_of(a), rows_of(y), pointers(probe), stream);
@@ -189,7 +189,7 @@ Tensor encode(const Tensor& x, at::ScalarType dtype, int64_t bits, const Probe& 
   check_probe("encode", y, probe);
   int32_t* cells = y.data_ptr<int32_t>();
   const float* values = from.const_data_ptr<float>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_encode(cells, values, scale_of(1.0, bits), rows_of(y), pointers(probe), stream);
   };
   if (on_device("encode", y, launch)) return y;
@@ -206,7 +206,7 @@ Tensor decode(const Tensor& state, int64_t bits) {
   Tensor x = at::empty(state.sizes(), state.options().dtype(at::kFloat));
   const int32_t* cells = state.const_data_ptr<int32_t>();
   auto* values = x.data_ptr<float>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_decode(values, cells, unit_of(bits), x.numel(), stream);
   };
   if (on_device("decode", state, launch)) return x;
@@ -227,7 +227,7 @@ void update_(Tensor& y, const Tensor& f, double c, int64_t bits, const Probe& pr
   check_bits("update_", bits);
   const Tensor g = as_increment(f);
   int32_t* cells = y.data_ptr<int32_t>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_float(g, [&](const auto* increments) {
       cuda::launch_update(cells, increments, scale_of(c, bits), rows_of(y), pointers(probe),
                           stream);
@@ -254,7 +254,7 @@ void reflect_(Tensor& y, const Tensor& x, const Tensor& f, double c, int64_t bit
   const Tensor g = as_increment(f);
   int32_t* cells = y.data_ptr<int32_t>();
   const int32_t* others = x.const_data_ptr<int32_t>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_float(g, [&](const auto* increments) {
       cuda::launch_reflect(cells, others, increments, scale_of(c, bits), rows_of(y),
                            pointers(probe), stream);
@@ -283,7 +283,7 @@ void blend_(Tensor& y, const Tensor& x, double b, const Tensor& f, double c, int
   const auto factor = static_cast<float>(b);
   int32_t* cells = y.data_ptr<int32_t>();
   const int32_t* others = x.const_data_ptr<int32_t>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_float(g, [&](const auto* increments) {
       cuda::launch_blend(cells, others, factor, increments, scale_of(c, bits), rows_of(y),
                          pointers(probe), stream);
@@ -309,7 +309,7 @@ Tensor row_sums(const Tensor& state) {
   check_state("row_sums", state);
   const Tensor words = state.view(at::kInt);  // float64: two words an element
   Tensor sums = at::empty({row_count(state)}, state.options().dtype(at::kLong));
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_row_sums(sums.data_ptr<int64_t>(), words.const_data_ptr<int32_t>(), rows_of(words),
                           stream);
   };

@@ -172,7 +172,7 @@ const T* elements(const Tensor& x) {
 Tensor kl(const Tensor& teacher, const Tensor& student, const KlOptions& options) {
   const Call call("kl", teacher, student, options);
   const cuda::KlTerms terms = terms_of(options, 1);
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_float(student, [&](const auto* s) {
       using T = std::remove_cvref_t<decltype(*s)>;
       cuda::launch_kl(elements<T>(teacher), s, call.target(), call.to(), call.size, terms, stream);
@@ -189,7 +189,7 @@ Tensor kl(const Tensor& teacher, const Tensor& student, const KlOptions& options
 Tensor kl_(const Tensor& teacher, Tensor& student, const KlOptions& options, double factor) {
   const Call call("kl_", teacher, student, options);
   const cuda::KlTerms terms = terms_of(options, factor);
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_mutable_float(student, [&](auto* s) {
       using T = std::remove_cvref_t<decltype(*s)>;
       cuda::launch_kl_gradient(elements<T>(teacher), s, call.target(), call.to(), call.size, terms,

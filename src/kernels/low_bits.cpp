@@ -212,7 +212,7 @@ void shift_any_(const char* op, Tensor& y, const Tensor& planes, const Shift& a,
   int32_t* cells = y.data_ptr<int32_t>();
   auto* words = reinterpret_cast<uint32_t*>(planes.data_ptr<int32_t>());
   const auto s = static_cast<int>(a.places);
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     if constexpr (kUp) {
       cuda::launch_shift_up(cells, words, {s, a.negative}, rows_of(y), pointers(probe), stream);
     } else {
@@ -238,7 +238,7 @@ Tensor pack_low_bits(const Tensor& cells, int64_t count) {
   Tensor packed = at::empty({cuda::packed_bytes(n, bits)}, from.options().dtype(at::kByte));
   auto* bytes = packed.data_ptr<uint8_t>();
   const int32_t* values = from.const_data_ptr<int32_t>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_pack_low_bits(bytes, values, n, bits, stream);
   };
   if (on_device("pack_low_bits", from, launch)) return packed;
@@ -279,7 +279,7 @@ Tensor select_by_low_bits(const Tensor& near, const Tensor& packed, int64_t coun
   int32_t* cells = x.data_ptr<int32_t>();
   const int32_t* from = near.const_data_ptr<int32_t>();
   const auto* bytes = packed.const_data_ptr<uint8_t>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_select_by_low_bits(cells, from, bytes, bits, rows_of(near),
                                     pointer_or_null<int64_t>(sums), stream);
   };

@@ -80,7 +80,7 @@ cuda::Operand operand_of(const Tensor& x) {
 template <class Fill>
 bool multiply(const char* op, const Tensor& a, const Tensor& b, const Tensor& c, const Fill& fill) {
   if (!is_pinned(a, b)) return false;
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     const Tensor left = dense(a), right = dense(b);  // alive until the product is queued
     cuda::Product p{};
     p.m = a.size(0);

@@ -247,7 +247,7 @@ void sort(Routing& r, int64_t n_experts) {
   auto* offsets = r.offsets.mutable_data_ptr<int32_t>();
   auto* order = r.order.mutable_data_ptr<int32_t>();
   auto* rows = r.rows.mutable_data_ptr<int32_t>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     const Tensor scratch = int32_like(r.experts, {cuda::sort_scratch(slots, n)});
     cuda::launch_sort_by_expert(offsets, order, rows, scratch.mutable_data_ptr<int32_t>(), experts,
                                 slots, n, stream);
@@ -266,7 +266,7 @@ Tensor combined(const char* op, const Tensor& x, const float* weights, const Rou
   const auto* rows = routing.rows.const_data_ptr<int32_t>();
   with_mutable_float(y, [&](auto* to) {
     const auto* from = static_cast<const std::remove_pointer_t<decltype(to)>*>(x.const_data_ptr());
-    const auto launch = [&](cuda::Stream stream) {
+    const auto launch = [&](auto stream) {
       cuda::launch_combine(to, from, weights, rows, size, stream);
     };
     if (on_device(op, x, launch)) return;
@@ -288,7 +288,7 @@ Routing route(const Tensor& scores, int64_t k, bool renormalise) {
   auto* experts = r.experts.mutable_data_ptr<int32_t>();
   auto* weights = r.weights.mutable_data_ptr<float>();
   with_float(s, [&](const auto* from) {
-    const auto launch = [&](cuda::Stream stream) {
+    const auto launch = [&](auto stream) {
       cuda::launch_route(experts, weights, from, router, stream);
     };
     if (on_device("route", s, launch)) return;
@@ -315,7 +315,7 @@ Routing route_to(const Tensor& experts, const Tensor& scores, bool renormalise) 
               "route_to: experts must be 0 to ", n_experts - 1);
   auto* weights = r.weights.mutable_data_ptr<float>();
   with_float(s, [&](const auto* from) {
-    const auto launch = [&](cuda::Stream stream) {
+    const auto launch = [&](auto stream) {
       cuda::launch_route_weights(weights, from, chosen, router, stream);
     };
     if (on_device("route_to", s, launch)) return;
@@ -340,7 +340,7 @@ Tensor route_backward(const Tensor& grad_weights, const Tensor& scores, const Ro
              *dweights = g.const_data_ptr<float>();
   with_mutable_float(grad, [&](auto* to) {
     const auto* from = static_cast<const std::remove_pointer_t<decltype(to)>*>(s.const_data_ptr());
-    const auto launch = [&](cuda::Stream stream) {
+    const auto launch = [&](auto stream) {
       cuda::launch_route_backward(to, from, experts, weights, dweights, router, stream);
     };
     if (on_device("route_backward", s, launch)) return;
@@ -359,9 +359,7 @@ Tensor dispatch(const Tensor& x, const Routing& routing) {
   with_mutable_float(y, [&](auto* to) {
     using F = std::remove_pointer_t<decltype(to)>;
     const auto* from = static_cast<const F*>(source.const_data_ptr());
-    const auto launch = [&](cuda::Stream stream) {
-      cuda::launch_dispatch(to, from, order, size, stream);
-    };
+    const auto launch = [&](auto stream) { cuda::launch_dispatch(to, from, order, size, stream); };
     if (on_device("dispatch", source, launch)) return;
     for_rows(size.tokens * size.chosen, size.width, [&](int64_t row) {
       std::copy_n(from + order[row] / size.chosen * size.width, size.width, to + row * size.width);
@@ -403,7 +401,7 @@ std::pair<Tensor, Tensor> combine_backward(const Tensor& grad, const Tensor& x,
     using F = std::remove_pointer_t<decltype(to)>;
     const auto *from = static_cast<const F*>(source.const_data_ptr()),
                *dy = static_cast<const F*>(g.const_data_ptr());
-    const auto launch = [&](cuda::Stream stream) {
+    const auto launch = [&](auto stream) {
       cuda::launch_combine_backward(to, dweights, dy, from, weights, order, size, stream);
     };
     if (on_device("combine_backward", source, launch)) return;

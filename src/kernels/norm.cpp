@@ -280,7 +280,7 @@ Normed norm(const char* op, const Tensor& given, const Tensor& weight, const Ten
   const cuda::Moments moments = moments_of(result);
   const cuda::Rows size = rows_of(x);
   with_float(x, [&](const auto* from) {
-    const auto launch = [&](cuda::Stream stream) {
+    const auto launch = [&](auto stream) {
       cuda::launch_norm(y, moments, from, parameters.norm, size, stream);
     };
     if (on_device(op, x, launch)) return;
@@ -351,7 +351,7 @@ NormGradients norm_backward(const char* op, const Tensor& given_grad, const Tens
     const cuda::NormInputs<X> inputs{from, weight.const_data_ptr<float>(),
                                      pointer_or_null<const float>(mean),
                                      rstd.const_data_ptr<float>()};
-    const auto launch = [&](cuda::Stream stream) {
+    const auto launch = [&](auto stream) {
       cuda::launch_norm_backward(gradients, g, inputs, size, stream);
     };
     if (on_device(op, x, launch)) return;
@@ -389,7 +389,7 @@ NormedState update_with_norm(const char* op, Tensor& y, const Tensor& f, int64_t
   result.norm = new_norm(y, norm.kind, norm.dtype);
   const cuda::StateNorm made{unit_of(bits), floats_of(result.value), parameters.norm,
                              floats_of(result.norm.y), moments_of(result.norm)};
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     with_float(g, [&](const auto* increments) { launch_op(increments, made, stream); });
   };
   if (on_device(op, y, launch)) return result;
@@ -448,7 +448,7 @@ NormedState update_norm_(Tensor& y, const Tensor& f, double c, int64_t bits, con
       [&](int32_t* cells, float* value, const float* g, int64_t, int64_t n) {
         return update_row(cells, value, g, n, scale, unit);
       },
-      [&](const auto* g, const cuda::StateNorm& made, cuda::Stream stream) {
+      [&](const auto* g, const cuda::StateNorm& made, auto stream) {
         cuda::launch_update_norm(y.mutable_data_ptr<int32_t>(), g, scale, made, rows_of(y),
                                  pointers(probe), stream);
       });
@@ -463,7 +463,7 @@ NormedState reflect_norm_(Tensor& y, const Tensor& x, const Tensor& f, double c,
       [&](int32_t* cells, float* value, const float* g, int64_t offset, int64_t n) {
         return reflect_row(cells, value, others + offset, g, n, scale, unit);
       },
-      [&](const auto* g, const cuda::StateNorm& made, cuda::Stream stream) {
+      [&](const auto* g, const cuda::StateNorm& made, auto stream) {
         cuda::launch_reflect_norm(y.mutable_data_ptr<int32_t>(), others, g, scale, made, rows_of(y),
                                   pointers(probe), stream);
       });
@@ -478,7 +478,7 @@ NormedState blend_norm_(Tensor& y, const Tensor& x, double b, const Tensor& f, d
       [&](int32_t* cells, float* value, const float* g, int64_t offset, int64_t n) {
         return blend_row(cells, value, others + offset, factor, g, n, scale, unit);
       },
-      [&](const auto* g, const cuda::StateNorm& made, cuda::Stream stream) {
+      [&](const auto* g, const cuda::StateNorm& made, auto stream) {
         cuda::launch_blend_norm(y.mutable_data_ptr<int32_t>(), others, factor, g, scale, made,
                                 rows_of(y), pointers(probe), stream);
       });

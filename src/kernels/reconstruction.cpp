@@ -107,7 +107,7 @@ Tensor compare_rows(const Tensor& a, const Tensor& b, const Tensor& record) {
   const int64_t* x = left.const_data_ptr<int64_t>();
   const int64_t* y = right.const_data_ptr<int64_t>();
   auto* values = found.mutable_data_ptr<int64_t>();
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_compare_rows(values, x, y, a.numel(), stream);
   };
   if (on_device("compare_rows", a, launch)) return found;
@@ -156,7 +156,7 @@ Tensor drift(const Tensor& a, const Tensor& b, const Tensor& record) {
     raise_in_parallel<uint64_t, double>(found, left, right, raise_64);
     return found;
   }
-  const auto launch = [&](cuda::Stream stream) {
+  const auto launch = [&](auto stream) {
     cuda::launch_drift(found.mutable_data_ptr<float>(), left.const_data_ptr<float>(),
                        right.const_data_ptr<float>(), left.numel(), stream);
   };
