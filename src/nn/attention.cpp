@@ -7,24 +7,62 @@
 #include <ATen/ops/softmax.h>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "rev/nn/dropout.h"
+#include "rev/nn/key_value_cache.h"
 
 namespace rev::nn {
 
 using at::Tensor;
 
-Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, double dropout) {
-  if (dropout == 0) return at::scaled_dot_product_attention(q, k, v, {}, 0.0, /*is_causal=*/true);
+namespace {
 
-  const int64_t n_tokens = q.size(-2);
+// [n_q,n_k]: true where a key is not later than the query, the queries being the last tokens.
+Tensor visible(int64_t n_q, int64_t n_k, const Tensor& like) {
+  return at::ones({n_q, n_k}, like.options().dtype(at::kBool)).tril_(n_k - n_q);
+}
+
+Tensor fused_attention(const Tensor& q, const Tensor& k, const Tensor& v) {
+  const int64_t n_q = q.size(-2), n_k = k.size(-2);
+  const bool is_square = n_q == n_k;
+  std::optional<Tensor> mask;
+  if (!is_square && n_q > 1) mask = visible(n_q, n_k, q);
+  return at::scaled_dot_product_attention(q, k, v, mask, 0.0, is_square, std::nullopt,
+                                          /*enable_gqa=*/q.size(1) != k.size(1));
+}
+
+// The same with dropout of the weights.
+Tensor dropped_attention(const Tensor& q, const Tensor& k, const Tensor& v, double dropout) {
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(-1)));
-  const Tensor later = at::ones({n_tokens, n_tokens}, q.options().dtype(at::kBool)).triu_(1);
+  const Tensor later = visible(q.size(-2), k.size(-2), q).logical_not_();
   const Tensor scores =
       at::matmul(q * scale, k.mT()).masked_fill(later, -std::numeric_limits<double>::infinity());
   const Tensor weights = at::softmax(scores, -1, at::toOpMathType(q.scalar_type()));  // [B,H,T,T]
   return at::matmul(nn::dropout(weights, dropout).to(v.scalar_type()), v);
+}
+
+// [B,K,T,D] -> [B,H,T,D]
+Tensor repeat_heads(const Tensor& t, int64_t n_heads) {
+  return t.size(1) == n_heads ? t : t.repeat_interleave(n_heads / t.size(1), 1);
+}
+
+}  // namespace
+
+Tensor causal_attention(const Tensor& q, const Tensor& k, const Tensor& v, double dropout) {
+  TORCH_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, "causal_attention: ", k.size(1),
+              " heads of keys do not divide ", q.size(1), " of queries");
+  if (KeyValueCache* cache = KeyValueCache::current()) {
+    const auto [all_k, all_v] = cache->extend(k, v);
+    return fused_attention(q, all_k, all_v);
+  }
+  // Not all of CUDA's fused kernels know of heads that are shared.
+  const bool shares = dropout == 0 && q.is_cpu();
+  const Tensor own_k = shares ? k : repeat_heads(k, q.size(1));
+  const Tensor own_v = shares ? v : repeat_heads(v, q.size(1));
+  return dropout == 0 ? fused_attention(q, own_k, own_v)
+                      : dropped_attention(q, own_k, own_v, dropout);
 }
 
 AttentionImpl::AttentionImpl(const AttentionOptions& options) : options_(options) {

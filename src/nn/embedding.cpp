@@ -8,6 +8,7 @@
 #include "rev/kernels/dtype.h"
 #include "rev/kernels/embedding.h"
 #include "rev/nn/dropout.h"
+#include "rev/nn/key_value_cache.h"
 
 namespace rev::nn {
 
@@ -49,9 +50,10 @@ at::Tensor EmbeddingImpl::forward(const at::Tensor& index) { return take_rows(we
 
 at::Tensor embed(const at::Tensor& tokens, const at::Tensor& wte, const at::Tensor& wpe,
                  double dropout) {
-  TORCH_CHECK(tokens.dim() == 2 && tokens.size(1) <= wpe.size(0), "embed: tokens are ",
-              tokens.sizes(), ", expected [B,T] with T at most ", wpe.size(0));
-  return nn::dropout(take_rows(wte, tokens) + wpe.narrow(0, 0, tokens.size(1)), dropout);
+  const int64_t first = KeyValueCache::position(), left = wpe.size(0) - first;
+  TORCH_CHECK(tokens.dim() == 2 && tokens.size(1) <= left, "embed: tokens are ", tokens.sizes(),
+              ", expected [B,T] with T at most ", left);
+  return nn::dropout(take_rows(wte, tokens) + wpe.narrow(0, first, tokens.size(1)), dropout);
 }
 
 }  // namespace rev::nn

@@ -33,11 +33,16 @@ inline at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
 }
 
 /// The gradients of W and bias, those that are wanted, of y = x W + bias from dy; x [N,in],
-/// dy [N,out].
+/// dy [N,out]. transposed: W^T's instead of W's, [out,in].
 inline std::pair<at::Tensor, at::Tensor> affine_gradients(const at::Tensor& x, const at::Tensor& dy,
-                                                          bool weight, bool bias) {
-  if (weight && bias && !at::GradMode::is_enabled()) return kernels::matmul_sum_b(x.t(), dy);
-  return {weight ? product(x.t(), dy) : at::Tensor(), bias ? dy.sum(0) : at::Tensor()};
+                                                          bool weight, bool bias,
+                                                          bool transposed = false) {
+  if (weight && bias && !at::GradMode::is_enabled()) {
+    return transposed ? kernels::matmul_sum_a(dy.t(), x) : kernels::matmul_sum_b(x.t(), dy);
+  }
+  at::Tensor dw;
+  if (weight) dw = transposed ? product(dy.t(), x) : product(x.t(), dy);
+  return {dw, bias ? dy.sum(0) : at::Tensor()};
 }
 
 }  // namespace rev::nn

@@ -25,6 +25,34 @@ TEST(LinearTest, GradientsAreThoseOfDifferences) {
             support::kGradientTolerance);
 }
 
+TEST(LinearTest, TransposedIsTheSameMapWithItsGradientInTheWeightsLayout) {
+  torch::manual_seed(6);
+  const Tensor x = leaf({2, 3, 4}), w = leaf({5, 4}), b = leaf({5});
+  EXPECT_LT(support::gradient_error([&] { return project(x, w, b); }, {x, w, b}),
+            support::kGradientTolerance);
+  EXPECT_LT(support::gradient_error([&] { return project(x, w); }, {x, w}),
+            support::kGradientTolerance);
+  // Sums of 5 terms of size 1 in float64.
+  EXPECT_TRUE(at::allclose(project(x, w, b), affine(x, w.t(), b), 0, 1e-14));
+  EXPECT_TRUE(torch::autograd::grad({project(x, w, b).sum()}, {w})[0].is_contiguous());
+}
+
+TEST(LinearTest, TransposedWithoutItsValueHasTheSameGradients) {
+  torch::manual_seed(7);
+  Projection map(32, 16);
+  const Tensor x = leaf({3, 7, 32}, at::kFloat), g = torch::randn({3, 7, 16});
+  const std::vector<Tensor> inputs = {x, map->weight, map->bias};
+  for (const auto& autocast : {kOff, kBf16}) {
+    const base::AutocastGuard guard(autocast);
+    const Tensor y = map->forward(x), z = map->forward(x, /*need_value=*/false);
+    EXPECT_EQ(y.scalar_type(), z.scalar_type());
+    EXPECT_EQ(y.sizes(), z.sizes());
+    const auto dy = torch::autograd::grad({y}, inputs, {g.to(y.scalar_type())});
+    const auto dz = torch::autograd::grad({z}, inputs, {g.to(z.scalar_type())});
+    for (size_t i = 0; i < dy.size(); ++i) EXPECT_TRUE(at::equal(dy[i], dz[i])) << i;
+  }
+}
+
 TEST(LinearTest, HasTheBitsOfAddmm) {
   torch::manual_seed(2);
   const Tensor x = leaf({2, 8, 32}, at::kFloat), w = leaf({32, 48}, at::kFloat),
@@ -86,6 +114,9 @@ TEST(LinearTest, NamesShapesThatDoNotFit) {
   EXPECT_THROW_WITH(affine(torch::ones({2, 3}), torch::ones({4, 5})), "weight [in,out] is [4, 5]");
   EXPECT_THROW_WITH(affine(torch::ones({2, 4}), torch::ones({4, 5}), torch::ones({4})),
                     "bias is [4]");
+  EXPECT_THROW_WITH(project(torch::ones({2, 5}), torch::ones({4, 3})), "weight [out,in] is [4, 3]");
+  EXPECT_THROW_WITH(project(torch::ones({2, 3}), torch::ones({4, 3}), torch::ones({3})),
+                    "project: bias is [3]");
 }
 
 }  // namespace

@@ -13,10 +13,13 @@
 
 namespace rev::nn {
 
-/// softmax(q k^T / sqrt(D) + mask) v, where the mask hides later tokens; q, k, v [B,H,T,D].
+/// softmax(q k^T / sqrt(D) + mask) v, where the mask hides later tokens; q [B,H,T,D], k and v
+/// [B,K,T,D]: each of the K heads of keys and values serves H / K successive ones of queries.
 ///
 /// Without dropout this is LibTorch's fused attention. With it the weights [B,H,T,T] are made, and
-/// one mask of their shape is drawn; the softmax is then taken in float32 at least.
+/// one mask of their shape is drawn; the softmax is then taken in float32 at least. Within a
+/// `KeyValueCache::Scope` k and v are added to those kept, and the T queries, which are the last
+/// ones, see them all.
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             double dropout = 0);
 

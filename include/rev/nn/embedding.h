@@ -26,7 +26,8 @@ class EmbeddingImpl : public torch::nn::Module {
 TORCH_MODULE(Embedding);
 
 /// dropout(wte[tokens] + wpe[0..T)): tokens int64 [B,T], token table wte [V,C], learned positions
-/// wpe [n,C] -> [B,T,C]. Throws c10::Error where T exceeds n.
+/// wpe [n,C] -> [B,T,C]. Within a `KeyValueCache::Scope` positions go on from those kept. Throws
+/// c10::Error where T positions are more than are left of n.
 at::Tensor embed(const at::Tensor& tokens, const at::Tensor& wte, const at::Tensor& wpe,
                  double dropout = 0);
 
