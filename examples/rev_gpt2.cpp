@@ -867,7 +867,7 @@ std::vector<int64_t> read_prompt(const std::string& prompt, const Trained& train
 Trained load_model(const fs::path& folder) {
   const train::ConfigFile file = train::read_config(folder / "config.json");
   const models::Gpt2Config config =
-      file.run.empty() ? models::from_hf_config(file.model)
+      file.run.empty() ? models::Gpt2Config::from_hf(file.model)
                        : gpt2_config(options_from(file.run, folder / "config.json"));
   check_weights_fit(config, 1);
   const fs::path weights = folder / "model.safetensors";
@@ -916,7 +916,7 @@ int sample_gpt2(int argc, char** argv) {
   Trained trained = load_model(o.model);
   const std::vector<int64_t> prompt = read_prompt(o.prompt, trained);
   const std::vector<int64_t> drawn = models::generate(
-      trained.model, prompt, {o.tokens, o.temperature, o.top_k, static_cast<uint64_t>(o.seed)});
+      *trained.model, prompt, {o.tokens, o.temperature, o.top_k, static_cast<uint64_t>(o.seed)});
   if (trained.bytes) {
     std::fputs(o.prompt.c_str(), stdout);
     print_bytes(drawn);

@@ -1,13 +1,12 @@
 #include "rev/models/gpt2.h"
 
-#include <ATen/ops/equal.h>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "models/gpt2_block.h"
-#include "rev/nn/linear.h"
-#include "rev/nn/linear_cross_entropy.h"
+#include "models/tied_head.h"
 
 namespace rev::models {
 
@@ -21,9 +20,6 @@ const std::string kPrefix = "transformer.";
 bool is_mask(const std::string& name) {
   return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
 }
-
-// 4 V bytes a token: few tokens stay in a CPU's cache, a GPU needs many to fill its products.
-int64_t loss_chunk(const Tensor& x) { return x.is_cuda() ? 8192 : 1024; }
 
 }  // namespace
 
@@ -41,61 +37,21 @@ Gpt2Impl::Gpt2Impl(const Gpt2Config& config) : config_(config) {
   }
   ln_f_ = transformer->register_module("ln_f", nn::LayerNorm(config.channels, config.bias));
 
-  const auto scheme = make_scheme(config);
-  config_.memory =
-      config.memory.value_or(scheme->invertible() ? engine::Memory::Invert : engine::Memory::Store);
-  engine::StackOptions options;
-  options.memory = *config_.memory;
-  if (config.scheme == "residual") options.state.dtype = at::kFloat;
-  if (config.state) options.state = *config.state;
-  stack_ = std::make_unique<engine::Stack>(scheme, std::move(layers), options);
+  stack_ = std::make_unique<engine::Stack>(make_stack(config_, std::move(layers)));
 }
 
 Tensor Gpt2Impl::embed(const Tensor& tokens) {
   return nn::embed(tokens, wte_->weight, wpe_->weight, is_training() ? config_.dropout : 0);
 }
 
-// [B,T] -> [B,T,C]
-Tensor Gpt2Impl::hidden(const Tensor& tokens) {
-  return ln_f_->forward(stack_->forward(embed(tokens)));
-}
-
-Tensor Gpt2Impl::forward(const Tensor& tokens) {
-  return nn::affine(hidden(tokens), wte_->weight.t());
-}
-
-Tensor Gpt2Impl::next(const Tensor& tokens) {
-  return nn::affine(hidden(tokens).select(1, -1), wte_->weight.t());
-}
-
-Tensor Gpt2Impl::loss(const Tensor& tokens, const Tensor& targets) {
-  TORCH_CHECK(tokens.sizes() == targets.sizes(), "gpt2: tokens are ", tokens.sizes(),
-              " but targets ", targets.sizes());
-  const Tensor x = hidden(tokens).flatten(0, 1);  // [BT,C]
-  return nn::linear_cross_entropy(x, wte_->weight, targets.flatten(), loss_chunk(x));
-}
-
-base::NamedTensors Gpt2Impl::state_dict() const {
-  base::NamedTensors all;
-  for (const auto& named : named_parameters()) all.emplace_back(named.key(), named.value());
-  return all;
-}
-
 void Gpt2Impl::load_state_dict(const base::NamedTensors& tensors) {
   base::NamedTensors named;
-  Tensor head, table;
   for (const auto& [name, tensor] : tensors) {
     if (is_mask(name)) continue;
-    if (name == "lm_head.weight") {
-      head = tensor;
-      continue;
-    }
-    named.emplace_back(name.starts_with(kPrefix) ? name : kPrefix + name, tensor);
-    if (named.back().first == "transformer.wte.weight") table = tensor;
+    const bool is_whole = name == "lm_head.weight" || name.starts_with(kPrefix);
+    named.emplace_back(is_whole ? name : kPrefix + name, tensor);
   }
-  TORCH_CHECK(!head.defined() || !table.defined() || at::equal(head, table),
-              "gpt2: lm_head.weight differs from transformer.wte.weight, but this model's head is "
-              "tied to its token table");
+  named = without_tied_head(named, "transformer.wte.weight", "gpt2");
   base::copy_named(state_dict(), named, "gpt2");
 }
 

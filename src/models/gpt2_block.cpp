@@ -2,11 +2,11 @@
 
 #include <ATen/core/grad_mode.h>
 #include <cmath>
-#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 
+#include "models/block_field.h"
 #include "rev/nn/cross_attention.h"
 
 namespace rev::models {
@@ -17,35 +17,6 @@ using at::Tensor;
 using at::TensorList;
 
 constexpr double kStd = 0.02;
-
-// A field that can be told to leave out its last product.
-class BlockField : public engine::Field {
- public:
-  using Value = std::function<Tensor(TensorList x, bool need_value)>;
-  using Modules = std::vector<std::shared_ptr<torch::nn::Module>>;
-
-  BlockField(Value value, Modules modules)
-      : value_(std::move(value)), modules_(std::move(modules)) {}
-
-  Tensor forward(TensorList x) override { return value_(x, true); }
-
-  std::vector<Tensor> parameters() const override {
-    std::vector<Tensor> all;
-    for (const auto& module : modules_) {
-      for (Tensor& parameter : module->parameters()) all.push_back(std::move(parameter));
-    }
-    return all;
-  }
-
-  engine::Linearised linearise(TensorList x, bool need_value) override {
-    return engine::linearise([&](TensorList in) { return value_(in, need_value); }, x,
-                             parameters());
-  }
-
- private:
-  Value value_;
-  Modules modules_;
-};
 
 class CrossAttentionField : public BlockField {
  public:
@@ -92,34 +63,18 @@ std::vector<engine::FieldPtr> make_fields(const Block& block, const std::string&
   nn::LayerNorm ln_1 = block->ln_1, ln_2 = block->ln_2;
   nn::Attention attn = block->attn;
   nn::Mlp mlp = block->mlp;
-  nn::Linear p_up = block->p_up, p_down = block->p_down;
-  const auto field = [](BlockField::Value value, BlockField::Modules modules) {
-    return std::make_shared<BlockField>(std::move(value), std::move(modules));
-  };
+  if (scheme != "revffn") return make_block_fields(ln_1, attn, ln_2, mlp, scheme);
 
-  if (scheme == "hamiltonian") {
-    const auto f = [=](TensorList p, bool need_value) mutable {
-      return attn->forward(ln_1->operand(p[0]), need_value);
-    };
-    const auto g = [=](TensorList q, bool need_value) mutable {
-      return mlp->forward(ln_2->operand(q[0]), need_value);
-    };
-    return {field(f, {ln_1.ptr(), attn.ptr()}), field(g, {ln_2.ptr(), mlp.ptr()})};
-  }
-  if (scheme == "revffn") {
-    const auto g = [=](TensorList y, bool need_value) mutable {
-      return p_down->forward(mlp->forward(ln_2->operand(p_up->forward(y[0]))), need_value);
-    };
-    return {std::make_shared<CrossAttentionField>(
-                nn::CrossAttention(p_up, ln_1, attn, p_down),
-                BlockField::Modules{p_up.ptr(), ln_1.ptr(), attn.ptr(), p_down.ptr()}),
-            field(g, {p_up.ptr(), ln_2.ptr(), mlp.ptr(), p_down.ptr()})};
-  }
-  const auto f = [=](TensorList p, bool need_value) mutable {
-    const Tensor a = attn->forward(ln_1->operand(p[0]));
-    return a + mlp->forward(ln_2->operand(p[0] + a), need_value);
+  nn::Linear p_up = block->p_up, p_down = block->p_down;
+  const auto g = [=](TensorList y, bool need_value) mutable {
+    return p_down->forward(mlp->forward(ln_2->operand(p_up->forward(y[0]))), need_value);
   };
-  return {field(f, {ln_1.ptr(), attn.ptr(), ln_2.ptr(), mlp.ptr()})};
+  using Modules = BlockField::Modules;
+  return {
+      std::make_shared<CrossAttentionField>(
+          nn::CrossAttention(p_up, ln_1, attn, p_down),
+          Modules{p_up.ptr(), ln_1.ptr(), attn.ptr(), p_down.ptr()}),
+      std::make_shared<BlockField>(g, Modules{p_up.ptr(), ln_2.ptr(), mlp.ptr(), p_down.ptr()})};
 }
 
 }  // namespace rev::models

@@ -31,15 +31,9 @@ class BlockImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Block);
 
-/// The layer's fields, in the order of the scheme:
-///   hamiltonian   f(p) = Attn(LN1 p)
-///                 g(q) = MLP(LN2 q)
+/// The layer's fields: those of `make_block_fields`, and
 ///   revffn        f(x1, x2) = P_down Attn(Q: LN1 P_up x1, K, V: LN1 P_up x2)
 ///                 g(y) = P_down MLP(LN2 P_up y)
-///   the others    f(p) = A + MLP(LN2(p + A)), A = Attn(LN1 p)   (arXiv 2512.02056, eq 5)
-///
-/// Where a field's value is not needed, its last product is left out. The fields keep the block's
-/// modules alive.
 std::vector<engine::FieldPtr> make_fields(const Block& block, const std::string& scheme);
 
 }  // namespace rev::models

@@ -1,14 +1,8 @@
 #include "rev/models/gpt2_config.h"
 
 #include <c10/util/Exception.h>
-#include <c10/util/StringUtil.h>
 
-#include "rev/schemes/hamiltonian.h"
-#include "rev/schemes/leapfrog.h"
-#include "rev/schemes/midpoint.h"
-#include "rev/schemes/midpoint_a.h"
-#include "rev/schemes/residual.h"
-#include "rev/schemes/revffn.h"
+#include "models/hf_reader.h"
 
 namespace rev::models {
 
@@ -52,48 +46,29 @@ void check(const Gpt2Config& config) {
               ", expected 0 <= dropout < 1");
 }
 
-const std::vector<std::string>& scheme_names() {
-  static const std::vector<std::string> names = {"residual", "midpoint",    "midpoint-a",
-                                                 "leapfrog", "hamiltonian", "revffn"};
-  return names;
+double count_parameters(const Gpt2Config& config) {
+  const auto of = [](int64_t n) { return static_cast<double>(n); };
+  const double c = of(config.channels);
+  double layer = 12 * c * c + (config.bias ? 13 : 2) * c;
+  if (config.scheme == "revffn") layer += c * c;
+  return of(config.vocab + config.seq) * c + of(config.layers) * layer + (config.bias ? 2 : 1) * c;
 }
 
-std::shared_ptr<schemes::Scheme> make_scheme(const Gpt2Config& config) {
-  const std::string& name = config.scheme;
-  if (name == "residual") return std::make_shared<schemes::Residual>();
-  if (name == "midpoint") return std::make_shared<schemes::Midpoint>(config.h);
-  if (name == "leapfrog") return std::make_shared<schemes::Leapfrog>(config.h);
-  if (name == "revffn") {
-    schemes::RevFFNOptions options;
-    options.low_bits = config.low_bits;
-    return std::make_shared<schemes::RevFFN>(options);
-  }
-  if (name == "hamiltonian") {
-    TORCH_CHECK(config.a.size() <= 1, "gpt2: hamiltonian takes one a, got ", config.a.size());
-    return std::make_shared<schemes::Hamiltonian>(config.a.empty() ? 1.0 : config.a[0]);
-  }
-  TORCH_CHECK(name == "midpoint-a", "gpt2: unknown scheme \"", name, "\", expected one of ",
-              c10::Join(", ", scheme_names()));
-  const auto draw = config.a_pairs ? schemes::MidpointA::draw_pairs : schemes::MidpointA::draw;
-  return std::make_shared<schemes::MidpointA>(
-      config.a.empty() ? draw(config.layers, config.a_seed) : config.a, config.h);
-}
-
-std::map<std::string, HfValue> hf_config(const Gpt2Config& config) {
-  std::map<std::string, HfValue> keys = {{"model_type", std::string("rev-gpt2")},
-                                         {"n_layer", config.layers},
-                                         {"n_head", config.heads},
-                                         {"n_embd", config.channels},
-                                         {"n_positions", config.seq},
-                                         {"n_inner", std::monostate()},
-                                         {"vocab_size", config.vocab},
-                                         {"embd_pdrop", config.dropout},
-                                         {"attn_pdrop", config.dropout},
-                                         {"resid_pdrop", config.dropout},
-                                         {"activation_function", std::string("gelu_new")},
-                                         {"layer_norm_epsilon", 1e-5},
-                                         {"initializer_range", 0.02},
-                                         {"tie_word_embeddings", true}};
+HfKeys hf_config(const Gpt2Config& config) {
+  HfKeys keys = {{"model_type", std::string("rev-gpt2")},
+                 {"n_layer", config.layers},
+                 {"n_head", config.heads},
+                 {"n_embd", config.channels},
+                 {"n_positions", config.seq},
+                 {"n_inner", std::monostate()},
+                 {"vocab_size", config.vocab},
+                 {"embd_pdrop", config.dropout},
+                 {"attn_pdrop", config.dropout},
+                 {"resid_pdrop", config.dropout},
+                 {"activation_function", std::string("gelu_new")},
+                 {"layer_norm_epsilon", 1e-5},
+                 {"initializer_range", 0.02},
+                 {"tie_word_embeddings", true}};
   if (config.scheme == "residual") {
     keys["model_type"] = std::string("gpt2");
     keys["architectures"] = std::vector<std::string>{"GPT2LMHeadModel"};
@@ -101,61 +76,29 @@ std::map<std::string, HfValue> hf_config(const Gpt2Config& config) {
   return keys;
 }
 
-namespace {
-
-using Keys = std::map<std::string, HfValue>;
-
-template <class T>
-T required(const Keys& keys, const std::string& name) {
-  const auto found = keys.find(name);
-  TORCH_CHECK(found != keys.end(), "gpt2 config: ", name, " is missing");
-  const T* value = std::get_if<T>(&found->second);
-  TORCH_CHECK(value, "gpt2 config: ", name, " is not of the expected type");
-  return *value;
-}
-
-// A number that JSON may have written without a point; `otherwise` where it is absent.
-double number(const Keys& keys, const std::string& name, double otherwise) {
-  const auto found = keys.find(name);
-  if (found == keys.end()) return otherwise;
-  if (const auto* whole = std::get_if<int64_t>(&found->second)) return static_cast<double>(*whole);
-  return required<double>(keys, name);
-}
-
-// Passes where the key is absent or has one of the values that this model is made for.
-void expect(const Keys& keys, const std::string& name, const std::vector<HfValue>& accepted) {
-  const auto found = keys.find(name);
-  if (found == keys.end()) return;
-  for (const HfValue& value : accepted) {
-    if (found->second == value) return;
-  }
-  TORCH_CHECK(false, "gpt2 config: ", name, " has a value that this model has no part for");
-}
-
-}  // namespace
-
-Gpt2Config from_hf_config(const Keys& keys) {
+Gpt2Config Gpt2Config::from_hf(const HfKeys& keys) {
+  const HfReader read("gpt2 config", keys);
   Gpt2Config config;
   config.scheme = "residual";
-  config.layers = required<int64_t>(keys, "n_layer");
-  config.heads = required<int64_t>(keys, "n_head");
-  config.channels = required<int64_t>(keys, "n_embd");
-  config.seq = required<int64_t>(keys, "n_positions");
-  config.vocab = required<int64_t>(keys, "vocab_size");
-  config.dropout = number(keys, "resid_pdrop", 0.1);
+  config.layers = read.get<int64_t>("n_layer");
+  config.heads = read.get<int64_t>("n_head");
+  config.channels = read.get<int64_t>("n_embd");
+  config.seq = read.get<int64_t>("n_positions");
+  config.vocab = read.get<int64_t>("vocab_size");
+  config.dropout = read.number("resid_pdrop", 0.1);
   for (const char* name : {"embd_pdrop", "attn_pdrop"}) {
-    TORCH_CHECK(number(keys, name, 0.1) == config.dropout, "gpt2 config: ", name,
+    TORCH_CHECK(read.number(name, 0.1) == config.dropout, "gpt2 config: ", name,
                 " differs from resid_pdrop, but this model has one dropout");
   }
-  TORCH_CHECK(number(keys, "layer_norm_epsilon", 1e-5) == 1e-5,
+  TORCH_CHECK(read.number("layer_norm_epsilon", 1e-5) == 1e-5,
               "gpt2 config: layer_norm_epsilon is not 1e-5");
-  expect(keys, "model_type", {std::string("gpt2")});
-  expect(keys, "activation_function", {std::string("gelu_new"), std::string("gelu_pytorch_tanh")});
-  expect(keys, "n_inner", {std::monostate(), 4 * config.channels});
-  expect(keys, "tie_word_embeddings", {true});
-  expect(keys, "scale_attn_weights", {true});
-  expect(keys, "scale_attn_by_inverse_layer_idx", {false});
-  expect(keys, "add_cross_attention", {false});
+  read.expect("model_type", {std::string("gpt2")});
+  read.expect("activation_function", {std::string("gelu_new"), std::string("gelu_pytorch_tanh")});
+  read.expect("n_inner", {std::monostate(), 4 * config.channels});
+  read.expect("tie_word_embeddings", {true});
+  read.expect("scale_attn_weights", {true});
+  read.expect("scale_attn_by_inverse_layer_idx", {false});
+  read.expect("add_cross_attention", {false});
   return config;
 }
 

@@ -1,5 +1,6 @@
 #include "rev/train/config_file.h"
 
+#include <algorithm>
 #include <c10/util/Exception.h>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -38,25 +39,40 @@ std::optional<HfValue> from_json_value(const json& value) {
   if (value.is_number()) return value.get<double>();
   if (value.is_string()) return value.get<std::string>();
   if (!value.is_array()) return std::nullopt;
-  std::vector<std::string> list;
-  for (const json& element : value) {
-    if (!element.is_string()) return std::nullopt;
-    list.push_back(element.get<std::string>());
-  }
-  return list;
+  const auto all = [&](bool (json::*is)() const noexcept) {
+    return std::all_of(value.begin(), value.end(), [&](const json& v) { return (v.*is)(); });
+  };
+  if (all(&json::is_string)) return value.get<std::vector<std::string>>();
+  if (all(&json::is_number_integer)) return value.get<std::vector<int64_t>>();
+  return std::nullopt;
 }
 
 json to_object(const Settings& settings) {
   json object = json::object();
-  for (const auto& [name, value] : settings) object[name] = to_json_value(value);
+  for (const auto& [name, value] : settings) {
+    json* inner = &object;
+    size_t begin = 0;
+    for (size_t end; (end = name.find('.', begin)) != std::string::npos; begin = end + 1) {
+      inner = &(*inner)[name.substr(begin, end - begin)];
+    }
+    (*inner)[name.substr(begin)] = to_json_value(value);
+  }
   return object;
+}
+
+void add_object(Settings& settings, const std::string& prefix, const json& object) {
+  for (const auto& [name, value] : object.items()) {
+    if (value.is_object()) {
+      add_object(settings, prefix + name + ".", value);
+    } else if (auto known = from_json_value(value)) {
+      settings[prefix + name] = std::move(*known);
+    }
+  }
 }
 
 Settings from_object(const json& object) {
   Settings settings;
-  for (const auto& [name, value] : object.items()) {
-    if (auto known = from_json_value(value)) settings[name] = std::move(*known);
-  }
+  add_object(settings, "", object);
   return settings;
 }
 

@@ -6,7 +6,7 @@
 #include "rev/base/error.h"
 #include "rev/kernels/grid.h"
 #include "rev/kernels/reconstruction.h"
-#include "rev/models/gpt2_config.h"
+#include "rev/models/coupling.h"
 #include "rev/schemes/midpoint_a.h"
 
 namespace rev::bench {
@@ -56,10 +56,9 @@ std::shared_ptr<schemes::Scheme> scheme_of(const std::string& name, int64_t dept
   if (name == "midpoint-a") {  // the planned list: each second |a| the reciprocal of the one before
     return std::make_shared<schemes::MidpointA>(schemes::MidpointA::draw_pairs(depth, 1), 0.5);
   }
-  models::Gpt2Config config;
-  config.scheme = name;
-  config.layers = depth;
-  return models::make_scheme(config);
+  models::Coupling coupling;
+  coupling.scheme = name;
+  return models::make_scheme(coupling, depth);
 }
 
 int64_t rows_differing(const Tensor& a, const Tensor& b) {

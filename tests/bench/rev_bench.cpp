@@ -10,7 +10,7 @@
 #include "bench/commands.h"
 #include "command_line.h"
 #include "rev/io/file.h"
-#include "rev/models/gpt2_config.h"
+#include "rev/models/coupling.h"
 
 namespace {
 

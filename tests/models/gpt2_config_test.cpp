@@ -12,11 +12,8 @@ namespace rev::models {
 namespace {
 
 TEST(Gpt2ConfigTest, PresetsHaveTheirNumberOfParameters) {
-  // Vocabulary and positions, then 12 C^2 + 13 C a layer, then the last norm.
   const auto count = [](const std::string& name) {
-    const Gpt2Config c = Gpt2Config::preset(name);
-    return (c.vocab + c.seq + 2) * c.channels +
-           c.layers * (12 * c.channels * c.channels + 13 * c.channels);
+    return count_parameters(Gpt2Config::preset(name));
   };
   EXPECT_EQ(count("gpt2"), 124439808);
   EXPECT_EQ(count("gpt2-medium"), 354823168);
@@ -30,10 +27,10 @@ TEST(Gpt2ConfigTest, EverySchemeHasItsName) {
   EXPECT_EQ(scheme_names().size(), 6u);
   for (const std::string& name : scheme_names()) {
     config.scheme = name;
-    EXPECT_EQ(make_scheme(config)->name(), name);
+    EXPECT_EQ(make_scheme(config, config.layers)->name(), name);
   }
   config.scheme = "euler";
-  EXPECT_THROW_WITH(make_scheme(config),
+  EXPECT_THROW_WITH(make_scheme(config, config.layers),
                     "unknown scheme \"euler\", expected one of residual, midpoint");
 }
 
@@ -41,7 +38,7 @@ TEST(Gpt2ConfigTest, OptionsReachTheScheme) {
   Gpt2Config config = Gpt2Config::preset("tiny");
   config.scheme = "midpoint-a";
   const auto weights = [&] {
-    const auto scheme = make_scheme(config);
+    const auto scheme = make_scheme(config, config.layers);
     const auto& midpoint_a = dynamic_cast<const schemes::MidpointA&>(*scheme);
     std::vector<double> a;
     for (int64_t l = 0; l < config.layers; ++l) a.push_back(midpoint_a.a(l));
@@ -60,7 +57,7 @@ TEST(Gpt2ConfigTest, OptionsReachTheScheme) {
   EXPECT_EQ(weights(), config.a);
   config.scheme = "revffn";
   config.low_bits = 3;
-  EXPECT_THROW_WITH(make_scheme(config), "low_bits must be 2, 4, 8, 16");
+  EXPECT_THROW_WITH(make_scheme(config, config.layers), "low_bits must be 2, 4, 8, 16");
 }
 
 TEST(Gpt2ConfigTest, NamesSizesThatDoNotFit) {
@@ -84,7 +81,7 @@ TEST(Gpt2ConfigTest, ComesBackFromHuggingFacesKeys) {
   Gpt2Config config = Gpt2Config::preset("gpt2-large");
   config.dropout = 0.25;
   config.scheme = "residual";
-  const Gpt2Config back = from_hf_config(hf_config(config));
+  const Gpt2Config back = Gpt2Config::from_hf(hf_config(config));
   EXPECT_EQ(back.layers, 36);
   EXPECT_EQ(back.heads, 20);
   EXPECT_EQ(back.channels, 1280);
@@ -103,7 +100,7 @@ TEST(Gpt2ConfigTest, OnlyAResidualModelIsCalledHuggingFaces) {
     EXPECT_EQ(std::get<std::string>(keys.at("model_type")), residual ? "gpt2" : "rev-gpt2") << name;
     EXPECT_EQ(keys.count("architectures"), residual ? 1u : 0u) << name;
     if (!residual) {
-      EXPECT_THROW_WITH(from_hf_config(keys), "model_type has a value");
+      EXPECT_THROW_WITH(Gpt2Config::from_hf(keys), "model_type has a value");
     }
   }
 }
@@ -114,15 +111,15 @@ TEST(Gpt2ConfigTest, NamesKeysThatThisModelHasNoPartFor) {
   const auto whole = hf_config(config);
   auto keys = whole;
   keys["activation_function"] = std::string("relu");
-  EXPECT_THROW_WITH(from_hf_config(keys), "activation_function has a value");
+  EXPECT_THROW_WITH(Gpt2Config::from_hf(keys), "activation_function has a value");
   keys = whole;
   keys["attn_pdrop"] = 0.5;
-  EXPECT_THROW_WITH(from_hf_config(keys), "attn_pdrop differs from resid_pdrop");
+  EXPECT_THROW_WITH(Gpt2Config::from_hf(keys), "attn_pdrop differs from resid_pdrop");
   keys = whole;
   keys.erase("n_head");
-  EXPECT_THROW_WITH(from_hf_config(keys), "n_head is missing");
+  EXPECT_THROW_WITH(Gpt2Config::from_hf(keys), "n_head is missing");
   keys["n_head"] = std::string("four");
-  EXPECT_THROW_WITH(from_hf_config(keys), "n_head is not of the expected type");
+  EXPECT_THROW_WITH(Gpt2Config::from_hf(keys), "n_head is not of the expected type");
 }
 
 }  // namespace

@@ -32,8 +32,8 @@ base::NamedTensors in_order(const std::map<std::string, Tensor>& tensors) {
   return {tensors.begin(), tensors.end()};
 }
 
-std::map<std::string, HfValue> read_config(const std::filesystem::path& path) {
-  std::map<std::string, HfValue> keys;
+HfKeys read_config(const std::filesystem::path& path) {
+  HfKeys keys;
   const auto json = nlohmann::json::parse(std::ifstream(path));
   for (const auto& [name, value] : json.items()) {
     if (value.is_null()) keys[name] = std::monostate();
@@ -45,7 +45,7 @@ std::map<std::string, HfValue> read_config(const std::filesystem::path& path) {
   return keys;
 }
 
-void write_config(const std::filesystem::path& path, const std::map<std::string, HfValue>& keys) {
+void write_config(const std::filesystem::path& path, const HfKeys& keys) {
   nlohmann::json json;
   for (const auto& [name, value] : keys) {
     std::visit(
@@ -81,7 +81,7 @@ TEST(Gpt2PythonTest, ModelsOfTransformersAreTheSameHereAndOursThere) {
   ASSERT_EQ(run_oracle("make", folder.path()), 0);
   const auto expected = io::load_safetensors(folder / "expected.safetensors");
 
-  Gpt2 theirs(from_hf_config(read_config(folder / "hf/config.json")));
+  Gpt2 theirs(Gpt2Config::from_hf(read_config(folder / "hf/config.json")));
   theirs->load_state_dict(in_order(io::load_safetensors(folder / "hf/model.safetensors")));
   expect_same(theirs, expected);
 

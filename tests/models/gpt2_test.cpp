@@ -229,7 +229,7 @@ TEST(Gpt2Test, NamesTooManyTokensAndTargetsOfAnotherShape) {
   Gpt2 model(small("midpoint"));
   EXPECT_THROW_WITH(model->forward(torch::zeros({1, 13}, at::kLong)), "T at most 12");
   EXPECT_THROW_WITH(model->loss(torch::zeros({1, 3}, at::kLong), torch::zeros({1, 4}, at::kLong)),
-                    "gpt2: tokens are [1, 3] but targets [1, 4]");
+                    "loss: tokens are [1, 3] but targets [1, 4]");
 }
 
 }  // namespace

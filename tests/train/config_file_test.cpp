@@ -14,6 +14,9 @@ const Settings kSettings = {{"lr", 0.1},
                             {"scheme", std::string("midpoint")},
                             {"data", std::vector<std::string>{"a", "b"}},
                             {"h", 1.0},
+                            {"eos_token_id", std::vector<int64_t>{3, -4}},
+                            {"rope_scaling.factor", 8.0},
+                            {"rope_scaling.rope_type", std::string("llama3")},
                             {"n_inner", std::monostate()}};
 
 TEST(ConfigFileTest, ReadsWhatItWrote) {
@@ -25,13 +28,21 @@ TEST(ConfigFileTest, ReadsWhatItWrote) {
   EXPECT_EQ(from_json(to_json(kSettings), "here"), kSettings);
 }
 
+TEST(ConfigFileTest, NamesWithPointsAreThoseOfObjects) {
+  EXPECT_EQ(to_json({{"a", int64_t{1}}, {"b.c", true}, {"b.d.e", int64_t{2}}}),
+            "{\n  \"a\": 1,\n  \"b\": {\n    \"c\": true,\n    \"d\": {\n      \"e\": 2\n    }\n  "
+            "}\n}\n");
+}
+
 TEST(ConfigFileTest, ReadsFilesOfOthersAndPassesOverWhatItDoesNotKnow) {
   support::TempFolder folder;
-  support::write_bytes(folder / "config.json",
-                       R"({"n_layer": 3, "task_specific_params": {"a": 1}, "x": [1, 2]})");
+  support::write_bytes(
+      folder / "config.json",
+      R"({"n_layer": 3, "a": {"b": 1, "c": {"d": true}, "e": {}}, "x": [1, "2"], "y": [1.5]})");
   const ConfigFile config = read_config(folder / "config.json");
   EXPECT_TRUE(config.run.empty());
-  EXPECT_EQ(config.model, (Settings{{"n_layer", int64_t{3}}}));
+  EXPECT_EQ(config.model,
+            (Settings{{"n_layer", int64_t{3}}, {"a.b", int64_t{1}}, {"a.c.d", true}}));
   support::write_bytes(folder / "list.json", "[1]");
   EXPECT_THROW_WITH(read_config(folder / "list.json"), "list.json: expected a JSON object");
   EXPECT_THROW_WITH(read_config(folder / "none.json"), "none.json");

@@ -7,12 +7,13 @@
 #include <set>
 #include <string>
 
-#include "rev/models/gpt2_config.h"
+#include "rev/models/hf_config.h"
 
 namespace rev::train {
 
-/// Settings by name: bool, int64_t, double, string or list of strings.
-using Settings = std::map<std::string, models::HfValue>;
+/// Settings by name. In a JSON object a name with points is that of an object in it, and so on:
+/// "rope_scaling.factor" is {"rope_scaling": {"factor": ...}}.
+using Settings = models::HfKeys;
 
 /// One setting as a person would write it.
 std::string to_text(const models::HfValue& value);
@@ -32,8 +33,8 @@ struct ConfigFile {
 /// Writes a config durably and atomically. Throws c10::Error where it cannot.
 void write_config(const std::filesystem::path& path, const ConfigFile& config);
 
-/// Throws c10::Error naming path where it is missing or not a JSON object. Of the model's keys,
-/// those that are objects or other lists than of strings are passed over.
+/// Throws c10::Error naming path where it is missing or not a JSON object. Lists of anything but
+/// strings or whole numbers are passed over.
 ConfigFile read_config(const std::filesystem::path& path);
 
 /// Throws c10::Error with one sentence that begins with `where` and names every setting whose value
