@@ -92,6 +92,7 @@ struct TrainOptions {
   int64_t a_seed = 0;
   bool a_pairs = false;
   Strings a;  // numbers
+  int64_t inner = 0;
   int64_t low_bits = 0;
   std::string dtype = "float32", device = "auto";
   bool tf32 = false, cuda_graph = false;
@@ -147,7 +148,10 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
   visit("a-pairs", o.a_pairs, text(""),
         "midpoint-a: the weights are drawn in pairs of reciprocals, for any number of layers");
   visit("a", o.a, number(-65536, 65536),
-        "midpoint-a: the weights, one for each layer; hamiltonian: one, 1 unless given");
+        "midpoint-a: the weights, one for each layer; hamiltonian: one, 1 unless given; retrofit: "
+        "one, or one for each layer, -1/8 unless given");
+  visit("inner", o.inner, whole(0, 64),
+        "retrofit: iterations towards the point before, 2 + N evaluations of a layer; 0: one");
   visit("low-bits", o.low_bits, one_of({"2", "4", "8", "16"}),
         "revffn: bits kept of each element to invert the attention; unless given 2, and 16 in "
         "bfloat16");
@@ -276,7 +280,9 @@ std::map<std::string, std::string> void_settings(const TrainOptions& o) {
     check(name, o.scheme == "midpoint-a", scheme + " draws no weights a");
     check(name, o.a.empty(), "--a gives the weights");
   }
-  check("a", o.scheme == "midpoint-a" || o.scheme == "hamiltonian", scheme + " has no weights a");
+  check("a", o.scheme == "midpoint-a" || o.scheme == "hamiltonian" || o.scheme == "retrofit",
+        scheme + " has no weights a");
+  check("inner", o.scheme == "retrofit", scheme + " does not iterate");
   check("low-bits", o.scheme == "revffn", scheme + " keeps no low bits");
   check("low-bits", o.state == "grid", "states are " + o.state);
   check("low-bits", o.memory == "invert", "nothing is inverted");
@@ -361,6 +367,7 @@ models::Gpt2Config gpt2_config(const TrainOptions& o) {
   config.a_seed = static_cast<uint64_t>(o.a_seed);
   config.a_pairs = o.a_pairs;
   config.a = numbers(o.a);
+  config.inner = o.inner;
   config.low_bits = o.low_bits;
   config.state = schemes::StateOptions{o.state == "grid"      ? at::kInt
                                        : o.state == "float32" ? at::kFloat

@@ -39,25 +39,31 @@ class NearOriginal final : public Field {
 
 }  // namespace
 
-Retrofit retrofit(const std::vector<FieldPtr>& fields, const RetrofitOptions& options) {
-  const size_t n = fields.size();
-  TORCH_CHECK(n > 0, "retrofit: expected at least one layer");
+std::shared_ptr<const schemes::MidpointA> retrofit_scheme(const RetrofitOptions& options,
+                                                          int64_t n_layers) {
+  const auto n = static_cast<size_t>(n_layers);
+  TORCH_CHECK(n_layers > 0, "retrofit: expected at least one layer");
   TORCH_CHECK(options.inner >= 0, "retrofit: inner is ", options.inner, ", expected none below 0");
   TORCH_CHECK(options.a.size() == 1 || options.a.size() == n, "retrofit: ", n,
               " layers need one weight a or as many, got ", options.a.size());
   const std::vector<double> a = options.a.size() == 1 ? std::vector(n, options.a[0]) : options.a;
-  const schemes::MidpointA rounded(a);  // its weights are those of every part of the formula
-  std::vector<double> h(n, 1.0);
-  std::vector<FieldPtr> layers = fields;
-  for (size_t l = 1; l < n; ++l) {
-    const double weight = rounded.a(static_cast<int64_t>(l));
-    if (options.inner == 0) {
-      h[l] = 1.0 + weight;
-    } else {
-      layers[l] = std::make_shared<NearOriginal>(fields[l], fields[l - 1], weight, options.inner);
-    }
+  const auto with_steps = [&](std::vector<double> h) {
+    return std::make_shared<schemes::MidpointA>(a, std::move(h));
+  };
+  const auto rounded = with_steps({1.0});  // its weights are those of every part of the formula
+  if (options.inner > 0) return rounded;
+  std::vector<double> h;
+  for (int64_t l = 0; l < n_layers; ++l) h.push_back(l == 0 ? 1.0 : 1.0 + rounded->a(l));
+  return with_steps(h);
+}
+
+Retrofit retrofit(const std::vector<FieldPtr>& fields, const RetrofitOptions& options) {
+  Retrofit made{retrofit_scheme(options, static_cast<int64_t>(fields.size())), fields};
+  for (size_t l = 1; options.inner > 0 && l < fields.size(); ++l) {
+    made.fields[l] = std::make_shared<NearOriginal>(
+        fields[l], fields[l - 1], made.scheme->a(static_cast<int64_t>(l)), options.inner);
   }
-  return {std::make_shared<schemes::MidpointA>(a, h), std::move(layers)};
+  return made;
 }
 
 }  // namespace rev::engine

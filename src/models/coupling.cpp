@@ -4,6 +4,7 @@
 #include <c10/util/StringUtil.h>
 #include <utility>
 
+#include "rev/engine/retrofit.h"
 #include "rev/schemes/hamiltonian.h"
 #include "rev/schemes/leapfrog.h"
 #include "rev/schemes/midpoint.h"
@@ -14,12 +15,20 @@
 namespace rev::models {
 
 const std::vector<std::string>& scheme_names() {
-  static const std::vector<std::string> names = {"residual", "midpoint",    "midpoint-a",
-                                                 "leapfrog", "hamiltonian", "revffn"};
+  static const std::vector<std::string> names = {
+      "residual", "midpoint", "midpoint-a", "leapfrog", "hamiltonian", "revffn", "retrofit"};
   return names;
 }
 
-std::shared_ptr<schemes::Scheme> make_scheme(const Coupling& coupling, int64_t n_layers) {
+namespace {
+
+engine::RetrofitOptions retrofit_options(const Coupling& coupling) {
+  return {coupling.a.empty() ? std::vector{-0.125} : coupling.a, coupling.inner};
+}
+
+}  // namespace
+
+std::shared_ptr<const schemes::Scheme> make_scheme(const Coupling& coupling, int64_t n_layers) {
   const std::string& name = coupling.scheme;
   if (name == "residual") return std::make_shared<schemes::Residual>();
   if (name == "midpoint") return std::make_shared<schemes::Midpoint>(coupling.h);
@@ -33,6 +42,7 @@ std::shared_ptr<schemes::Scheme> make_scheme(const Coupling& coupling, int64_t n
     TORCH_CHECK(coupling.a.size() <= 1, "hamiltonian takes one a, got ", coupling.a.size());
     return std::make_shared<schemes::Hamiltonian>(coupling.a.empty() ? 1.0 : coupling.a[0]);
   }
+  if (name == "retrofit") return engine::retrofit_scheme(retrofit_options(coupling), n_layers);
   TORCH_CHECK(name == "midpoint-a", "unknown scheme \"", name, "\", expected one of ",
               c10::Join(", ", scheme_names()));
   const auto draw = coupling.a_pairs ? schemes::MidpointA::draw_pairs : schemes::MidpointA::draw;
@@ -41,6 +51,12 @@ std::shared_ptr<schemes::Scheme> make_scheme(const Coupling& coupling, int64_t n
 }
 
 engine::Stack make_stack(Coupling& coupling, std::vector<std::vector<engine::FieldPtr>> layers) {
+  if (coupling.scheme == "retrofit") {
+    std::vector<engine::FieldPtr> fields;
+    for (const auto& layer : layers) fields.push_back(layer.at(0));
+    fields = engine::retrofit(fields, retrofit_options(coupling)).fields;
+    for (size_t l = 0; l < layers.size(); ++l) layers[l] = {fields[l]};
+  }
   const auto scheme = make_scheme(coupling, static_cast<int64_t>(layers.size()));
   if (!coupling.memory) {
     coupling.memory = scheme->invertible() ? engine::Memory::Invert : engine::Memory::Store;

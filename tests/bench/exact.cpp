@@ -52,7 +52,7 @@ class Perceptrons final : public schemes::Fields {
   int64_t layer_;
 };
 
-std::shared_ptr<schemes::Scheme> scheme_of(const std::string& name, int64_t depth) {
+std::shared_ptr<const schemes::Scheme> scheme_of(const std::string& name, int64_t depth) {
   if (name == "midpoint-a") {  // the planned list: each second |a| the reciprocal of the one before
     return std::make_shared<schemes::MidpointA>(schemes::MidpointA::draw_pairs(depth, 1), 0.5);
   }

@@ -180,7 +180,7 @@ TEST_P(Gpt2SchemeTest, SameSeedGivesTheSameBits) {
 
 INSTANTIATE_TEST_SUITE_P(All, Gpt2SchemeTest,
                          ::testing::Values("residual", "midpoint", "midpoint-a", "leapfrog",
-                                           "hamiltonian", "revffn"),
+                                           "hamiltonian", "revffn", "retrofit"),
                          [](const auto& test) {
                            std::string name = test.param;
                            if (name == "midpoint-a") name = "midpoint_a";

@@ -207,7 +207,7 @@ TEST_P(LlamaSchemeTest, WithACachePiecesOfATextAreTheWhole) {
 
 INSTANTIATE_TEST_SUITE_P(All, LlamaSchemeTest,
                          ::testing::Values("residual", "midpoint", "midpoint-a", "leapfrog",
-                                           "hamiltonian"),
+                                           "hamiltonian", "retrofit"),
                          [](const auto& test) {
                            std::string name = test.param;
                            if (name == "midpoint-a") name = "midpoint_a";

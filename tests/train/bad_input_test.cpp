@@ -99,6 +99,10 @@ TEST_F(BadInputTest, SettingsThatDoNotGoTogether) {
                        "--a: expected a number from -65536 to 65536, got x");
   expect_train_refused({"--scheme", "hamiltonian", "--a", "1", "0.5"},
                        "hamiltonian takes one a, got 2");
+  expect_train_refused({"--inner", "1"},
+                       "--inner has no meaning here: the scheme midpoint does not iterate");
+  expect_train_refused({"--scheme", "retrofit", "--a", "0.5", "0.5"},
+                       "retrofit: 3 layers need one weight a or as many, got 2");
   expect_train_refused({"--a", "1"}, "--a has no meaning here: the scheme midpoint has no weights");
   expect_train_refused({"--low-bits", "4"},
                        "--low-bits has no meaning here: the scheme midpoint keeps no low bits");

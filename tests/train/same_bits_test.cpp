@@ -60,7 +60,8 @@ TEST_P(SameBitsTest, WhateverIsKept) {
 
 INSTANTIATE_TEST_SUITE_P(Schemes, SameBitsTest,
                          ::testing::Combine(::testing::Values("residual", "midpoint", "midpoint-a",
-                                                              "leapfrog", "hamiltonian", "revffn"),
+                                                              "leapfrog", "hamiltonian", "revffn",
+                                                              "retrofit"),
                                             ::testing::Values("float32", "bfloat16"),
                                             ::testing::Values("0", "0.1"), ::testing::Bool()),
                          name_of);

@@ -18,6 +18,11 @@ struct RetrofitOptions {
   int64_t inner = 0;  ///< iterations towards p^(l-1); 0: the form that needs none
 };
 
+/// The scheme under which `retrofit` puts n_layers: its steps h are 1, or 1 + a where inner is 0.
+/// Throws as `retrofit`.
+std::shared_ptr<const schemes::MidpointA> retrofit_scheme(const RetrofitOptions& options,
+                                                          int64_t n_layers);
+
 /// Layers under midpoint(a): what a `Stack` is made of.
 struct Retrofit {
   std::shared_ptr<const schemes::MidpointA> scheme;
