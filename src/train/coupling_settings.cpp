@@ -32,10 +32,11 @@ template <class Value, size_t n>
 Value choose(const models::HfReader& read, const std::string& setting,
              const std::pair<const char*, Value> (&names)[n]) {
   const auto text = read.get<std::string>(setting);
-  for (const auto& [name, value] : names) {
-    if (text == name) return value;
-  }
-  TORCH_CHECK(false, read.where(), ": ", setting, " is \"", text, "\", which has no meaning");
+  const auto found =
+      std::find_if(names, names + n, [&](const auto& named) { return text == named.first; });
+  TORCH_CHECK(found != names + n, read.where(), ": ", setting, " is \"", text,
+              "\", which has no meaning");
+  return found->second;
 }
 
 std::vector<double> numbers(const models::HfReader& read, const std::string& setting) {

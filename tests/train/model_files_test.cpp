@@ -78,6 +78,7 @@ TEST(ModelFilesTest, EveryModelComesBackAsItWasSaved) {
     if (scheme == "midpoint-a") llama.a = {1, -0.125};
     llama.h = 0.3;
     llama.state = schemes::StateOptions{scheme == "residual" ? at::kFloat : at::kInt, 14};
+    if (scheme == "retrofit") llama.a = {0.25, -0.25}, llama.inner = 2;
     if (scheme == "leapfrog") llama.memory = engine::Memory::Checkpoint;
     if (scheme == "residual") llama.h = models::Coupling().h;
     expect_comes_back(*models::Llama(llama), folder / ("llama-" + scheme));
