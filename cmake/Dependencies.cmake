@@ -2,7 +2,7 @@
 # no root, else FetchContent.
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 
-set(needed nlohmann_json)
+set(needed nlohmann_json PCRE2 utf8proc)
 if(REV_EXAMPLES OR REV_TESTS)
   list(APPEND needed CLI11)
 endif()
@@ -10,6 +10,8 @@ if(REV_TESTS)
   list(APPEND needed GTest)
 endif()
 set(debian_nlohmann_json nlohmann-json3-dev)
+set(debian_PCRE2 libpcre2-dev libpcre2-8-0)
+set(debian_utf8proc libutf8proc-dev libutf8proc2)
 set(debian_CLI11 libcli11-dev)
 set(debian_GTest libgtest-dev)
 
@@ -56,12 +58,22 @@ endif()
 
 if(missing AND REV_PROVIDE)
   include(FetchContent)
-  foreach(option BUILD_GMOCK INSTALL_GTEST CLI11_INSTALL JSON_Install)
+  foreach(option BUILD_GMOCK INSTALL_GTEST CLI11_INSTALL JSON_Install PCRE2_BUILD_PCRE2GREP PCRE2_BUILD_TESTS
+                 UTF8PROC_INSTALL)
     set(${option} OFF CACHE INTERNAL "")
+  endforeach()
+  foreach(option PCRE2_SUPPORT_JIT PCRE2_STATIC_PIC)
+    set(${option} ON CACHE INTERNAL "")
   endforeach()
   FetchContent_Declare(nlohmann_json
     URL https://github.com/nlohmann/json/releases/download/v3.12.0/json.tar.xz
     URL_HASH SHA256=42f6e95cad6ec532fd372391373363b62a14af6d771056dbfc86160e6dfff7aa)
+  FetchContent_Declare(PCRE2
+    URL https://github.com/PCRE2Project/pcre2/releases/download/pcre2-10.42/pcre2-10.42.tar.bz2
+    URL_HASH SHA256=8d36cd8cb6ea2a4c2bb358ff6411b0c788633a2a45dabbf1aeb4b701d1b5e840)
+  FetchContent_Declare(utf8proc
+    URL https://github.com/JuliaStrings/utf8proc/archive/refs/tags/v2.8.0.tar.gz
+    URL_HASH SHA256=a0a60a79fe6f6d54e7d411facbfcc867a6e198608f2cd992490e46f04b1bcecc)
   FetchContent_Declare(CLI11
     URL https://github.com/CLIUtils/CLI11/archive/refs/tags/v2.4.2.tar.gz
     URL_HASH SHA256=f2d893a65c3b1324c50d4e682c0cdc021dd0477ae2c048544f39eed6654b699a)
@@ -69,6 +81,14 @@ if(missing AND REV_PROVIDE)
     URL https://github.com/google/googletest/archive/refs/tags/release-1.12.1.tar.gz
     URL_HASH SHA256=81964fe578e9bd7c94dfdb09c8e4d6e6759e19967e397dbea48d1c10e45d0df2)
   FetchContent_MakeAvailable(${missing})
+  if(NOT TARGET PCRE2::8BIT)
+    add_library(PCRE2::8BIT ALIAS pcre2-8-static)
+    target_include_directories(pcre2-8-static SYSTEM INTERFACE ${pcre2_BINARY_DIR})
+  endif()
+  if(NOT TARGET utf8proc::utf8proc)
+    set_target_properties(utf8proc PROPERTIES POSITION_INDEPENDENT_CODE ON)
+    add_library(utf8proc::utf8proc ALIAS utf8proc)
+  endif()
 elseif(missing)
   string(JOIN ", " text ${missing})
   string(JOIN " " packages ${missing_debian})

@@ -12,8 +12,8 @@ function(rev_skip tests reason)
   message(STATUS "Skipped: ${tests}: ${reason}")
 endfunction()
 
-set(packages transformers==4.57.6 gguf==0.19.0 clang-format==14.0.6 nvidia-cuda-cuobjdump==13.2.51
-    nvidia-cuda-nvdisasm==13.2.51)
+set(packages transformers==4.57.6 gguf==0.19.0 sentencepiece==0.2.1 protobuf==5.29.5 tiktoken==0.12.0 clang-format==14.0.6
+    nvidia-cuda-cuobjdump==13.2.51 nvidia-cuda-nvdisasm==13.2.51)
 
 # LibTorch inside a Python package: the environment takes that package, and the Python that it belongs to.
 set(python ${REV_PYTHON})

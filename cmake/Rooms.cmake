@@ -51,7 +51,8 @@ function(rev_library)
   target_include_directories(rev PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                                         $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_compile_definitions(rev PUBLIC FMT_HEADER_ONLY)
-  target_link_libraries(rev PUBLIC torch PRIVATE $<$<BOOL:${REV_CUDA}>:torch::cudart> $<$<BOOL:${REV_CUDA}>:rev_cublaslt>)
+  target_link_libraries(rev PUBLIC torch PRIVATE PCRE2::8BIT utf8proc::utf8proc
+                        $<$<BOOL:${REV_CUDA}>:torch::cudart> $<$<BOOL:${REV_CUDA}>:rev_cublaslt>)
   target_link_options(rev PRIVATE ${OpenMP_CXX_FLAGS} LINKER:--version-script=${script},--no-undefined)
 endfunction()
 
