@@ -3,7 +3,7 @@
 set(REV_LAYERS_base "")
 set(REV_LAYERS_kernels base)
 set(REV_LAYERS_io base)
-set(REV_LAYERS_data base)
+set(REV_LAYERS_data base io)
 set(REV_LAYERS_schemes base kernels)
 set(REV_LAYERS_nn base kernels)
 set(REV_LAYERS_optim base kernels)
@@ -12,5 +12,6 @@ set(REV_LAYERS_models base schemes nn engine)
 set(REV_LAYERS_train base kernels io data schemes nn optim engine models)
 
 # The libraries beside LibTorch that a room's sources include.
+set(REV_LIBRARIES_data nlohmann_json::nlohmann_json PCRE2::8BIT utf8proc::utf8proc)
 set(REV_LIBRARIES_io nlohmann_json::nlohmann_json)
 set(REV_LIBRARIES_train nlohmann_json::nlohmann_json)
