@@ -171,12 +171,6 @@ inline c10::Device choose_device(const std::string& name) {
   return device;
 }
 
-/// What a program does, by name: run(argc, argv) with argv[0] the command's name.
-struct Command {
-  const char* name;
-  int (*run)(int argc, char** argv);
-};
-
 /// `code`, or 1 and a sentence where what was printed could not be written.
 inline int check_output(int code, const char* program) {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
@@ -192,10 +186,32 @@ inline void refuse_lost_page(int) {
   ::_exit(1);
 }
 
-/// The command that argv[1] names, or `usage` for --help; returns the exit code. Throws c10::Error
+/// Runs all of a program. Returns its exit code: that of `run`; 2 and a sentence for a c10::Error,
+/// 1 for any other exception and where what it printed could not be written.
+template <class Run>
+int run_command(const char* program, const Run& run) {
+  std::signal(SIGBUS, refuse_lost_page);
+  try {
+    return check_output(run(), program);
+  } catch (const c10::Error& error) {
+    std::fprintf(stderr, "%s: %s\n", program, error.what_without_backtrace());
+    return 2;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", program, error.what());
+    return 1;
+  }
+}
+
+/// What a program does, by name: run(argc, argv) with argv[0] the command's name.
+struct Command {
+  const char* name;
+  int (*run)(int argc, char** argv);
+};
+
+/// The command that argv[1] names, or `usage` for --help. Returns the exit code; throws c10::Error
 /// where there is no such command.
-inline int run_command(const char* program, const std::vector<Command>& commands, const char* usage,
-                       int argc, char** argv) {
+inline int run_named(const std::vector<Command>& commands, const char* usage, int argc,
+                     char** argv) {
   const std::string name = argc > 1 ? argv[1] : "";
   if (name == "--help" || name == "-h") return std::fputs(usage, stdout), 0;
   std::vector<std::string> names;
@@ -208,22 +224,11 @@ inline int run_command(const char* program, const std::vector<Command>& commands
   const std::string suggestion = suggest(name, names);
   TORCH_CHECK(command < std::ssize(commands), "unknown command ", name,
               suggestion.empty() ? "; expected " + all : suggestion);
-  const int code = commands[static_cast<size_t>(command)].run(argc - 1, argv + 1);
-  return check_output(code, program);
+  return commands[static_cast<size_t>(command)].run(argc - 1, argv + 1);
 }
 
-/// The whole of main: `run_command`, and the exit code: 2 and a sentence for a c10::Error, 1 for
-/// any other exception.
+/// The whole of main for a program with commands.
 inline int run_program(const char* program, const std::vector<Command>& commands, const char* usage,
                        int argc, char** argv) {
-  std::signal(SIGBUS, refuse_lost_page);
-  try {
-    return run_command(program, commands, usage, argc, argv);
-  } catch (const c10::Error& error) {
-    std::fprintf(stderr, "%s: %s\n", program, error.what_without_backtrace());
-    return 2;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", program, error.what());
-    return 1;
-  }
+  return run_command(program, [&] { return run_named(commands, usage, argc, argv); });
 }
