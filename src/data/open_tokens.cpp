@@ -18,13 +18,14 @@ namespace rev::data {
 namespace {
 
 static_assert(std::endian::native == std::endian::little,
-              "shards are used as they lie in the file");
+              "shards are used as they lie in the file, tokens are narrowed to their first bytes");
 
 namespace fs = std::filesystem;
 using Segment = TokenSource::Segment;
 
 constexpr std::int64_t kBytes = 256;         // V of texts
 constexpr std::int64_t kGpt2Vocab = 50257;   // V of shards unless given
+constexpr std::int64_t kMaxVocab16 = 65536;  // V whose tokens have 16 bits
 constexpr std::int32_t kMagic = 20240520;    // llm.c's shards of GPT-2 tokens
 constexpr std::int32_t kMagic32 = 20240801;  // llm.c's shards of Llama 3 tokens, 32 bits each
 constexpr std::int32_t kVersion = 1;
@@ -51,11 +52,17 @@ bool has_header(const base::MappedFile& file) {
 
 // ---- texts
 
-/// Texts one after the other: large ones as they are mapped, small ones gathered in buffers.
+/// Texts one after the other. Of bytes large ones as they are mapped; small ones, and all tokens of
+/// a tokenizer, gathered in buffers.
 class Texts {
  public:
+  explicit Texts(const Tokenizer* tokenizer) : tokenizer_(tokenizer) {
+    if (tokenizer != nullptr) width_ = tokenizer->vocab() <= kMaxVocab16 ? 2 : 4;
+  }
+
   void add(std::shared_ptr<const base::MappedFile> file) {
     const std::string_view text = file->text();
+    if (tokenizer_ != nullptr) return add_tokens(text);
     if (unfinished_line_) gathered_ += '\n';
     unfinished_line_ = text.back() != '\n';
     if (text.size() < kMapFrom) {
@@ -74,13 +81,26 @@ class Texts {
   }
 
  private:
+  void add_tokens(std::string_view text) {
+    if (!segments_.empty() || !gathered_.empty()) gather(tokenizer_->between_texts());
+    gather(tokenizer_->encode(text, {/*add_special=*/false, /*parse_special=*/false}));
+  }
+  void gather(const TokenIds& tokens) {
+    for (const std::int64_t& token : tokens) {
+      gathered_.append(reinterpret_cast<const char*>(&token), static_cast<std::size_t>(width_));
+    }
+    if (gathered_.size() >= kGatherUpTo) flush();
+  }
   void flush() {
     if (gathered_.empty()) return;
     auto text = std::make_shared<const std::string>(std::move(gathered_));
     gathered_.clear();
-    segments_.push_back({text, text->data(), 1, static_cast<std::int64_t>(text->size())});
+    const auto bytes = static_cast<std::int64_t>(text->size());
+    segments_.push_back({text, text->data(), width_, bytes / width_});
   }
 
+  const Tokenizer* tokenizer_;
+  std::int64_t width_ = 1;  // bytes a token
   std::vector<Segment> segments_;
   std::string gathered_;
   bool unfinished_line_ = false;
@@ -188,9 +208,16 @@ Segment open_shard(std::shared_ptr<const base::MappedFile> file, std::int64_t vo
 
 }  // namespace
 
-TokenSource open_tokens(const std::vector<fs::path>& paths, std::optional<std::int64_t> vocab) {
-  TORCH_CHECK(!paths.empty(), "open_tokens: expected at least one path");
-  Texts texts;
+TokenSource open_tokens(const std::vector<fs::path>& paths, std::optional<std::int64_t> vocab,
+                        const Tokenizer* tokenizer) {
+  TORCH_CHECK(!paths.empty(), "expected at least one path");
+  TORCH_CHECK(tokenizer == nullptr || vocab.value_or(tokenizer->vocab()) >= tokenizer->vocab(),
+              "expected a vocabulary of at least ", tokenizer->vocab(),
+              ", that of the tokenizer, got ", *vocab);
+  const auto vocab_or = [&](std::int64_t otherwise) {
+    return vocab.value_or(tokenizer == nullptr ? otherwise : tokenizer->vocab());
+  };
+  Texts texts(tokenizer);
   std::vector<Segment> shards;
   const fs::path* text_path = nullptr;
   const fs::path* shard_path = nullptr;
@@ -207,7 +234,7 @@ TokenSource open_tokens(const std::vector<fs::path>& paths, std::optional<std::i
     TORCH_CHECK(file->size() > 0, path.string(), ": empty file");
     if (ends_in_bin(path) || has_header(*file)) {
       shard_path = &path;
-      shards.push_back(open_shard(std::move(file), vocab.value_or(kGpt2Vocab)));
+      shards.push_back(open_shard(std::move(file), vocab_or(kGpt2Vocab)));
     } else {
       text_path = &path;
       add_text(std::move(file), texts);
@@ -215,10 +242,11 @@ TokenSource open_tokens(const std::vector<fs::path>& paths, std::optional<std::i
   }
   TORCH_CHECK(text_path == nullptr || shard_path == nullptr, shard_path->string(),
               " holds tokens but ", text_path->string(), " is text");
-  if (shard_path != nullptr) return {std::move(shards), vocab.value_or(kGpt2Vocab)};
-  TORCH_CHECK(vocab.value_or(kBytes) >= kBytes, "expected a vocabulary of at least ", kBytes,
+  if (shard_path != nullptr) return {std::move(shards), vocab_or(kGpt2Vocab)};
+  TORCH_CHECK(tokenizer != nullptr || vocab_or(kBytes) >= kBytes,
+              "expected a vocabulary of at least ", kBytes,
               " for text, which is read as bytes, got ", *vocab);
-  return {texts.finish(), vocab.value_or(kBytes), skipped};
+  return {texts.finish(), vocab_or(kBytes), skipped};
 }
 
 }  // namespace rev::data

@@ -20,8 +20,8 @@ TokenSource::TokenSource(std::vector<Segment> segments, std::int64_t vocab,
     : vocab_(vocab), skipped_files_(skipped_files) {
   auto placed = std::make_shared<std::vector<Placed>>();
   for (Segment& segment : segments) {
-    TORCH_CHECK(segment.width == 1 || segment.width == 2,
-                "TokenSource: expected tokens of 1 or 2 bytes, got ", segment.width);
+    TORCH_CHECK(segment.width == 1 || segment.width == 2 || segment.width == 4,
+                "TokenSource: expected tokens of 1, 2 or 4 bytes, got ", segment.width);
     is_text_ = is_text_ && segment.width == 1;
     const std::int64_t begin = size_;
     size_ += segment.count;
@@ -42,8 +42,10 @@ void TokenSource::read(std::int64_t begin, std::int64_t count, std::int64_t* out
     const std::int64_t n = std::min(count, segment->count - first);
     if (segment->width == 1) {
       widen<std::uint8_t>(segment->data, first, n, out);
-    } else {
+    } else if (segment->width == 2) {
       widen<std::uint16_t>(segment->data, first, n, out);
+    } else {
+      widen<std::uint32_t>(segment->data, first, n, out);
     }
     begin += n;
     out += n;

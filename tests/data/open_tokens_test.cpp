@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/tokens.h"
+#include "rev/data/open_tokenizer.h"
 #include "support/temp_folder.h"
 #include "support/throws.h"
 
@@ -177,6 +178,57 @@ TEST(OpenTokensTest, TextsAndShardsDoNotMix) {
   write_bytes(folder / "a.bin", as_bytes<std::uint16_t>({1, 2}));
   write_bytes(folder / "b.txt", "text");
   EXPECT_THROW_WITH(open_tokens({folder / "a.bin", folder / "b.txt"}), "b.txt is text");
+}
+
+/// A tokenizer of a, b, ab and of what is wanted beyond, by ranks.
+TokenizerPtr small_tokenizer(const TempFolder& folder, int n_more = 0) {
+  std::string ranks = "YQ== 0\nYg== 1\nYWI= 2\n";
+  for (int i = 3; i < 3 + n_more; ++i) {  // base64 of three bytes each
+    const char* const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (const int digit : {51, i >> 12, i >> 6, i}) ranks += digits[digit & 63];
+    ranks.append(" ").append(std::to_string(i)).append("\n");
+  }
+  write_bytes(folder / "ranks.tiktoken", ranks);
+  return open_tokenizer(folder / "ranks.tiktoken", "gpt2");
+}
+
+TEST(OpenTokensTest, ATokenizersTextsAreItsTokens) {
+  TempFolder folder;
+  const TokenizerPtr tokenizer = small_tokenizer(folder);
+  write_bytes(folder / "d/a", "ab<|endoftext|>");  // spelled out: letters without tokens
+  write_bytes(folder / "d/b", "bab\n");
+  write_bytes(folder / "d/c", "\xff");
+  const TokenSource tokens = open_tokens({folder / "d", folder / "d/b"}, {}, tokenizer.get());
+  EXPECT_EQ(read_all(tokens), (std::vector<std::int64_t>{2, 3, 1, 2, 3, 1, 2}));
+  EXPECT_EQ(tokens.vocab(), 4);
+  EXPECT_EQ(tokens.skipped_files(), 1);
+  EXPECT_FALSE(tokens.is_text());
+  EXPECT_EQ(open_tokens({folder / "d"}, 10, tokenizer.get()).vocab(), 10);
+  EXPECT_THROW_WITH(open_tokens({folder / "d"}, 3, tokenizer.get()),
+                    "a vocabulary of at least 4, that of the tokenizer, got 3");
+  // Without an end of text a newline stands between.
+  EXPECT_EQ(read_text(open_tokens({folder / "d/b", folder / "d/b"}, {}, byte_tokenizer().get())),
+            "bab\n\nbab\n");
+}
+
+TEST(OpenTokensTest, LargeVocabulariesHaveTokensOf32Bits) {
+  TempFolder folder;
+  write_bytes(folder / "a", "ab");
+  for (const int n_more : {65532, 65533}) {  // with the three and the end of text: 2^16, and one
+    const TokenizerPtr tokenizer = small_tokenizer(folder, n_more);
+    EXPECT_EQ(read_all(open_tokens({folder / "a", folder / "a"}, {}, tokenizer.get())),
+              (std::vector<std::int64_t>{2, n_more + 3, 2}));
+  }
+}
+
+TEST(OpenTokensTest, ShardsAreOfTheTokenizersVocabulary) {
+  TempFolder folder;
+  const TokenizerPtr tokenizer = small_tokenizer(folder);
+  write_bytes(folder / "a.bin", as_bytes<std::uint16_t>({3, 1}));
+  EXPECT_EQ(open_tokens({folder / "a.bin"}, {}, tokenizer.get()).vocab(), 4);
+  write_bytes(folder / "a.bin", as_bytes<std::uint16_t>({4}));
+  EXPECT_THROW_WITH(open_tokens({folder / "a.bin"}, {}, tokenizer.get()),
+                    "is outside of the vocabulary of 4");
 }
 
 TEST(OpenTokensTest, RealTextIsItsBytes) {

@@ -51,6 +51,15 @@ TEST(TokenSourceTest, IsTextWhereAllTokensAreBytes) {
   EXPECT_FALSE(TokenSource({bytes, ids}, 65536).is_text());
 }
 
+TEST(TokenSourceTest, ReadsTokensOf32Bits) {
+  const auto owner = std::make_shared<const std::vector<std::uint32_t>>(
+      std::vector<std::uint32_t>{70000, 1, 4'000'000'000});
+  const TokenSource tokens({{owner, owner->data(), 4, 3}}, 4'000'000'001);
+  EXPECT_EQ(read_all(tokens.slice(1, 3)), (std::vector<std::int64_t>{1, 4'000'000'000}));
+  EXPECT_EQ(read_all(tokens)[0], 70000);
+  EXPECT_THROW_WITH(TokenSource({{owner, owner->data(), 8, 1}}, 1), "1, 2 or 4 bytes, got 8");
+}
+
 TEST(TokenSourceTest, RefusesWhatLiesOutside) {
   const TokenSource tokens = make_tokens(count_up(20), 20).slice(0, 10);
   std::int64_t out[20];

@@ -7,14 +7,15 @@
 
 namespace rev::data {
 
-/// A sequence of N tokens that lies in memory-mapped files, read as one. Copies share the files.
+/// A sequence of N tokens that lies in memory-mapped files or in memory, read as one. Copies share
+/// them.
 class TokenSource {
  public:
-  /// A run of tokens in memory, 8 or 16 bits wide.
+  /// A run of tokens in memory, 8, 16 or 32 bits wide.
   struct Segment {
     std::shared_ptr<const void> owner;  ///< keeps `data` alive
     const void* data = nullptr;         ///< aligned to `width`
-    std::int64_t width = 1;             ///< bytes a token: 1 or 2
+    std::int64_t width = 1;             ///< bytes a token: 1, 2 or 4
     std::int64_t count = 0;             ///< tokens
   };
 
