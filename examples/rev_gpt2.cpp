@@ -40,7 +40,9 @@
 #include "rev/base/memory_stats.h"
 #include "rev/data/batches.h"
 #include "rev/data/entropy.h"
+#include "rev/data/open_tokenizer.h"
 #include "rev/data/open_tokens.h"
+#include "rev/data/tokenizer.h"
 #include "rev/data/torch_headers.h"
 #include "rev/io/checkpoint.h"
 #include "rev/io/file.h"
@@ -82,6 +84,7 @@ struct TrainOptions {
   // Everything from here on is a setting: kept in DIR/config.json. A default that may not be given
   // ("", 0 layers, -1) stands for "not given".
   Strings data, valid;
+  std::string tokenizer;
   double valid_fraction = 0.1;
   std::string preset = "tiny";
   int64_t layers = 0, heads = 0, channels = 0, seq = 0, vocab = 0;
@@ -107,8 +110,7 @@ struct TrainOptions {
 };
 
 struct SampleOptions {
-  std::string model;
-  std::string prompt;
+  std::string model, tokenizer, prompt;
   int64_t tokens = 400;
   double temperature = 0.8;
   int64_t top_k = 0;
@@ -119,9 +121,13 @@ struct SampleOptions {
 template <class Visit>
 void visit_settings(TrainOptions& o, const Visit& visit) {
   visit("data", o.data, text("PATH..."),
-        "UTF-8 texts, folders of texts (read as bytes), or .bin shards of 16-bit tokens; unless "
-        "given, the C++ headers that LibTorch ships");
+        "UTF-8 texts, folders of texts, or .bin shards of 16-bit tokens; unless given, the C++ "
+        "headers that LibTorch ships");
   visit("valid", o.valid, text("PATH..."), "data to validate on");
+  visit("tokenizer", o.tokenizer, text("FILE"),
+        "what makes tokens of texts: tokenizer.json, vocab.json or merges.txt, a SentencePiece "
+        "model, a .tiktoken or GGUF file, or a folder with one of them; unless given, texts are "
+        "read as bytes");
   visit("valid-fraction", o.valid_fraction, fraction(),
         "without --valid: the last part of the data, kept for validation");
   visit("preset", o.preset, one_of({"tiny", "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"}),
@@ -132,7 +138,8 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
   visit("heads", o.heads, whole(1), "attention heads, a divisor of the channels");
   visit("channels", o.channels, whole(1), "channels");
   visit("seq", o.seq, whole(1), "tokens in a sequence");
-  visit("vocab", o.vocab, whole(1), "vocabulary; unless given, 256 for text, 50257 for shards");
+  visit("vocab", o.vocab, whole(1),
+        "vocabulary; unless given the tokenizer's, without one 256 for text, 50257 for shards");
   visit("bias", o.bias, text(""), "biases in linear maps and norms");
   visit("scheme", o.scheme, one_of(models::scheme_names()), "how layers are coupled");
   visit("memory", o.memory, one_of({"store", "checkpoint", "invert"}),
@@ -191,11 +198,14 @@ void visit_settings(TrainOptions& o, const Visit& visit) {
 const char* const kBytes = "bytes";  // of texts
 const char* const kIds = "ids";
 
-// Settings that do not change the weights: a resumed run may have others. (Of paths, the tokens
-// behind them are compared.)
+// The setting in which the fingerprint of the tokenizer is kept; "none" without one.
+const char* const kTokenizerData = "tokenizer-data";
+
+// Settings that do not change the weights: a resumed run may have others. (Of paths, what is behind
+// them is compared.)
 std::set<std::string> free_settings(const TrainOptions& o) {
-  std::set<std::string> free = {"data",         "valid",      "tokens", "eval-every",
-                                "eval-batches", "save-every", "keep",   "metrics"};
+  std::set<std::string> free = {"data",         "valid",      "tokenizer", "tokens", "eval-every",
+                                "eval-batches", "save-every", "keep",      "metrics"};
   if (o.state == "grid") free.insert({"memory", "low-bits"});  // elsewhere rebuilding rounds
   return free;
 }
@@ -330,7 +340,11 @@ void resolve(TrainOptions& o) {
       path = absolute(path);
     }
   }
-  if (!o.metrics.empty()) o.metrics = absolute(o.metrics);
+  TORCH_CHECK(o.given.count("tokenizer") == 0 || !o.tokenizer.empty(),
+              "--tokenizer: expected a path, got nothing");
+  for (std::string* path : {&o.tokenizer, &o.metrics}) {
+    if (!path->empty()) *path = absolute(*path);
+  }
   o.device = choose_device(o.device).is_cuda() ? "cuda" : "cpu";
   for (const auto& [name, given] : {std::pair{"--tf32", o.tf32}, {"--cuda-graph", o.cuda_graph}}) {
     TORCH_CHECK(!given || o.device == "cuda", name, " has no meaning here: the device is the CPU");
@@ -383,10 +397,11 @@ struct Tokens {
   data::TokenSource train, valid;
 };
 
-Tokens open_data(const TrainOptions& o) {
+// tokenizer: null where texts are read as bytes.
+Tokens open_data(const TrainOptions& o, const data::Tokenizer* tokenizer) {
   const auto open = [&](const Strings& paths) {
     return data::open_tokens({paths.begin(), paths.end()},
-                             o.vocab == 0 ? std::nullopt : std::optional(o.vocab));
+                             o.vocab == 0 ? std::nullopt : std::optional(o.vocab), tokenizer);
   };
   const auto check_length = [&](const char* name, const data::TokenSource& tokens) {
     TORCH_CHECK(tokens.size() > o.seq, "the ", name, " data have ", tokens.size(),
@@ -469,12 +484,15 @@ Run make_run(TrainOptions o) {
     at::globalContext().setAllowTF32CuBLAS(o.tf32);
     at::globalContext().setAllowTF32CuDNN(o.tf32);
   }
-  const Tokens tokens = open_data(o);
+  const data::TokenizerPtr tokenizer =
+      o.tokenizer.empty() ? nullptr : data::open_tokenizer(o.tokenizer);
+  const Tokens tokens = open_data(o, tokenizer.get());
   o.vocab = tokens.train.vocab();
   check_weights_fit(gpt2_config(o), 4);
   check_state_fits(gpt2_config(o), o.batch);
   train::Settings settings = settings_of(o);
   settings["tokens"] = std::string(tokens.train.is_text() ? kBytes : kIds);
+  settings[kTokenizerData] = tokenizer ? train::fingerprint(*tokenizer) : "none";
   settings["train-data"] = train::fingerprint(tokens.train);
   settings["valid-data"] = train::fingerprint(tokens.valid);
   at::manual_seed(static_cast<uint64_t>(o.seed));
@@ -846,16 +864,14 @@ int train_gpt2(int argc, char** argv) {
 
 struct Trained {
   models::Gpt2 model;
-  bool bytes;  // its tokens are bytes of text
+  data::TokenizerPtr tokenizer;  // null where the model's tokens are of no text that we know
 };
 
 std::vector<int64_t> read_prompt(const std::string& prompt, const Trained& trained) {
-  std::vector<int64_t> tokens;
-  if (trained.bytes) {
-    for (const char c : prompt) tokens.push_back(static_cast<unsigned char>(c));
-    if (tokens.empty()) tokens.push_back('\n');  // what stands between documents
-    return tokens;
+  if (trained.tokenizer) {
+    return prompt.empty() ? trained.tokenizer->between_texts() : trained.tokenizer->encode(prompt);
   }
+  std::vector<int64_t> tokens;
   std::istringstream words(prompt);
   for (std::string word; words >> word;) {
     int64_t id = 0;
@@ -871,8 +887,7 @@ std::vector<int64_t> read_prompt(const std::string& prompt, const Trained& train
   return tokens;
 }
 
-Trained load_model(const fs::path& folder) {
-  const train::ConfigFile file = train::read_config(folder / "config.json");
+models::Gpt2 load_model(const fs::path& folder, const train::ConfigFile& file) {
   const models::Gpt2Config config =
       file.run.empty() ? models::Gpt2Config::from_hf(file.model)
                        : gpt2_config(options_from(file.run, folder / "config.json"));
@@ -888,22 +903,49 @@ Trained load_model(const fs::path& folder) {
               ": expected the weights of a GPT-2, got a file without tensors");
   if (config.state && config.state->dtype == at::kDouble) model->to(at::kDouble);
   model->load_state_dict({tensors.begin(), tensors.end()});
-  const auto kind = file.run.find("tokens");
-  // Another program's config does not tell: a vocabulary of 256 is that of bytes.
-  const bool bytes =
-      kind == file.run.end() ? config.vocab == 256 : train::to_text(kind->second) == kBytes;
-  return {model, bytes};
+  return model;
 }
 
-// Tokens that are bytes; those beyond, of a vocabulary larger than text needs, as U+FFFD.
-void print_bytes(const std::vector<int64_t>& tokens) {
-  for (const int64_t token : tokens) {
-    if (token < 256) {
-      std::fputc(static_cast<int>(token), stdout);
-    } else {
-      std::fputs("\xEF\xBF\xBD", stdout);
-    }
+// A setting that a run has beside its options; "" where there is none.
+std::string find_setting(const train::Settings& run, const char* name) {
+  const auto found = run.find(name);
+  return found == run.end() ? "" : train::to_text(found->second);
+}
+
+// The tokenizer of a model of `vocab` tokens: the one that it was trained with, of which `given`
+// may be another place. Null where its tokens are numbers.
+data::TokenizerPtr find_tokenizer(const train::ConfigFile& config, std::string given,
+                                  int64_t vocab) {
+  const std::string expected = find_setting(config.run, kTokenizerData);
+  if (given.empty()) given = find_setting(config.run, "tokenizer");
+  if (given.empty()) {
+    // Another program's config does not tell: a vocabulary of 256 is that of bytes.
+    const bool bytes =
+        config.run.empty() ? vocab == 256 : find_setting(config.run, "tokens") == kBytes;
+    return bytes ? data::byte_tokenizer() : nullptr;
   }
+  data::TokenizerPtr tokenizer = data::open_tokenizer(given);
+  const std::string got = train::fingerprint(*tokenizer);
+  TORCH_CHECK(config.run.empty() || got == expected, given,
+              ": not the tokenizer that the model was trained with: expected ", expected, ", got ",
+              got);
+  TORCH_CHECK(tokenizer->vocab() <= vocab, given, ": has ", tokenizer->vocab(),
+              " tokens, the model ", vocab);
+  return tokenizer;
+}
+
+// The text of tokens, with U+FFFD for those of a model whose vocabulary is larger than its
+// tokenizer's.
+std::string text_of(const std::vector<int64_t>& tokens, const data::Tokenizer& tokenizer) {
+  std::string text;
+  for (auto from = tokens.begin(); from != tokens.end();) {
+    const auto to =
+        std::find_if(from, tokens.end(), [&](int64_t t) { return t >= tokenizer.vocab(); });
+    text += tokenizer.decode_bytes({from, to});
+    if (to != tokens.end()) text += "\xEF\xBF\xBD";
+    from = to == tokens.end() ? to : to + 1;
+  }
+  return text;
 }
 
 int sample_gpt2(int argc, char** argv) {
@@ -911,8 +953,10 @@ int sample_gpt2(int argc, char** argv) {
   CLI::App app("Prints what a trained GPT-2 writes.", "rev-gpt2 sample");
   const AddTo add{app};
   add("model", o.model, text("DIR"), "folder of a run, or of a GPT-2 of Hugging Face's (needed)");
+  add("tokenizer", o.tokenizer, text("FILE"),
+      "where the tokenizer is that the model was trained with; unless given, where it was then");
   add("prompt", o.prompt, text("TEXT"),
-      "what to go on from; numbers of tokens where they are not bytes");
+      "what to go on from; numbers of tokens where they are not those of text");
   add("tokens", o.tokens, whole(0), "tokens to draw");
   add("temperature", o.temperature, number(0), "logits are divided by it; 0: the likeliest token");
   add("top-k", o.top_k, whole(0), "draws from the N likeliest tokens; 0: from all");
@@ -920,14 +964,17 @@ int sample_gpt2(int argc, char** argv) {
   if (!parse(app, argc, argv)) return 0;
   TORCH_CHECK(!o.model.empty(), "--model DIR is needed: the folder of a trained model");
 
-  Trained trained = load_model(o.model);
+  const fs::path folder = o.model;
+  const train::ConfigFile config = train::read_config(folder / "config.json");
+  Trained trained{load_model(folder, config), nullptr};
+  trained.tokenizer = find_tokenizer(config, o.tokenizer, trained.model->config().vocab);
   const std::vector<int64_t> prompt = read_prompt(o.prompt, trained);
-  const std::vector<int64_t> drawn = models::generate(
+  std::vector<int64_t> drawn = models::generate(
       *trained.model, prompt, {o.tokens, o.temperature, o.top_k, static_cast<uint64_t>(o.seed)});
-  if (trained.bytes) {
-    std::fputs(o.prompt.c_str(), stdout);
-    print_bytes(drawn);
-    std::fputc('\n', stdout);
+  if (trained.tokenizer) {
+    if (!o.prompt.empty()) drawn.insert(drawn.begin(), prompt.begin(), prompt.end());
+    const std::string text = text_of(drawn, *trained.tokenizer) + "\n";
+    std::fwrite(text.data(), 1, text.size(), stdout);
   } else {
     std::printf("%s\n", fmt::format("{}", fmt::join(drawn, " ")).c_str());
   }

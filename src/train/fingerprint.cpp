@@ -9,6 +9,15 @@
 #include "rev/io/checksum.h"
 
 namespace rev::train {
+namespace {
+
+std::string to_text(int64_t n, uint64_t sum) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%" PRId64 " tokens, %016" PRIx64, n, sum);
+  return text;
+}
+
+}  // namespace
 
 std::string fingerprint(const data::TokenSource& tokens) {
   constexpr int64_t kStretches = 1024, kLength = 1024;
@@ -23,10 +32,11 @@ std::string fingerprint(const data::TokenSource& tokens) {
       tokens.read(std::min(begin, n - kLength), kLength, read.data() + i * kLength);
     }
   }
-  char text[64];
-  std::snprintf(text, sizeof text, "%" PRId64 " tokens, %016" PRIx64, n,
-                io::checksum(read.data(), read.size() * sizeof(int64_t)));
-  return text;
+  return to_text(n, io::checksum(read.data(), read.size() * sizeof(int64_t)));
+}
+
+std::string fingerprint(const data::Tokenizer& tokenizer) {
+  return to_text(tokenizer.vocab(), tokenizer.digest());
 }
 
 }  // namespace rev::train

@@ -22,6 +22,10 @@ TEST(FingerprintTest, KnowsTextByLengthAndContent) {
   EXPECT_NE(of("Some text\n"), of(text));
 }
 
+TEST(FingerprintTest, KnowsATokenizerByItsSizeAndDigest) {
+  EXPECT_EQ(fingerprint(*data::byte_tokenizer()), "256 tokens, 0000000000000000");
+}
+
 TEST(FingerprintTest, ReachesBothEndsOfLongText) {
   std::string text(3 << 20, 'a');
   const std::string before = of(text);
