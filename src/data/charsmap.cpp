@@ -28,6 +28,14 @@ Charsmap::Charsmap(std::string_view bytes, const std::string& where) {
   units_.resize(size / sizeof(std::uint32_t));
   std::memcpy(units_.data(), bytes.data(), size);
   replacements_ = bytes.substr(size);
+  // Unicode's longest has 33 bytes; a text must not grow without bound.
+  constexpr std::size_t kLongest = 256;
+  for (std::size_t at = 0; at < replacements_.size();) {
+    const std::size_t end = replacements_.find('\0', at);
+    TORCH_CHECK(end - at <= kLongest, where, ": a character would become ", end - at,
+                " bytes, expected at most ", kLongest);
+    at = end + 1;
+  }
 }
 
 Charsmap::Match Charsmap::search(std::string_view text, bool longest) const {

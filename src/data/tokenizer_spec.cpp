@@ -23,6 +23,34 @@ SplitStep words_by(const char* pattern) {
   return step;
 }
 
+/// How many times as long a text becomes at most where every `from` becomes `to`.
+double growth(const std::string& from, const std::string& to) {
+  const auto length = [](const std::string& text) { return static_cast<double>(text.size()); };
+  return std::max(1.0, length(to) / std::max(1.0, length(from)));
+}
+
+/// Steps that double a text and double it again would fill any memory.
+void check_steps(const TokenizerSpec& spec) {
+  constexpr std::size_t kMaxSteps = 64;
+  constexpr double kMaxGrowth = 256;  // several times that of normal forms and space symbols
+  for (const std::size_t n : {spec.normalise.size(), spec.split.size(), spec.replace.size()}) {
+    TORCH_CHECK(n <= kMaxSteps, spec.name, ": has ", n, " steps one after the other, expected at ",
+                "most ", kMaxSteps);
+  }
+  double encoded = 1, decoded = 1;
+  for (const NormalStep& step : spec.normalise) {
+    // A match of a pattern may be empty.
+    if (step.kind == NormalStep::Kind::ReplacePattern) encoded *= 1 + growth("", step.to);
+    if (step.kind == NormalStep::Kind::Replace) encoded *= growth(step.from, step.to);
+  }
+  for (const SplitStep& step : spec.split) {
+    if (step.kind == SplitStep::Kind::Metaspace) encoded *= growth(" ", step.pattern);
+  }
+  for (const auto& [from, to] : spec.replace) decoded *= growth(from, to);
+  TORCH_CHECK(std::max(encoded, decoded) <= kMaxGrowth, spec.name, ": its steps would make a text ",
+              std::max(encoded, decoded), " times as long, expected at most ", kMaxGrowth);
+}
+
 }  // namespace
 
 int byte_of(std::string_view piece) {
@@ -40,6 +68,9 @@ void check_spec(const TokenizerSpec& spec) {
   const auto n = static_cast<std::int64_t>(spec.pieces.size());
   TORCH_CHECK(n > 0 && n <= kMaxVocab, spec.name, ": expected from 1 to ", kMaxVocab,
               " pieces, got ", n);
+  TORCH_CHECK(spec.algorithm == TokenizerSpec::Algorithm::Bpe || !spec.byte_level, spec.name,
+              ": a unigram model over bytes is not supported, only over characters");
+  check_steps(spec);
   const auto check_size = [&](std::size_t size, const char* what) {
     TORCH_CHECK(size == 0 || size == spec.pieces.size(), spec.name, ": there are ", n,
                 " pieces but ", size, " ", what);

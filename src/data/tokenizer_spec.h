@@ -17,8 +17,8 @@
 namespace rev::data {
 
 /// Tokens must be below this: what a damaged file may make us reserve. The largest vocabularies
-/// have a sixteenth of it.
-constexpr std::int64_t kMaxVocab = std::int64_t{1} << 22;
+/// have a quarter of it.
+constexpr std::int64_t kMaxVocab = std::int64_t{1} << 20;
 
 /// How GPT-2 splits text into words, which is also what "ByteLevel" means in tokenizer.json.
 inline constexpr const char* kGpt2Words =
@@ -142,8 +142,8 @@ TokenizerPtr make_tokenizer(TokenizerSpec spec);
 /// also normalised, by NFC). Throws c10::Error for another name, with those that are known.
 void set_words(TokenizerSpec& spec, const std::string& model);
 
-/// Throws c10::Error where sizes differ, a token is outside of the vocabulary, a piece is not UTF-8
-/// or a score is not a number.
+/// Throws c10::Error where sizes differ, a token is outside of the vocabulary, a piece is not
+/// UTF-8, a score is not a number, or steps are more or lengthen a text more than any tokenizer's.
 void check_spec(const TokenizerSpec& spec);
 
 /// The same where texts become the same tokens and tokens the same text, by the same parts.

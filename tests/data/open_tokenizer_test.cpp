@@ -98,7 +98,7 @@ TEST(OpenTokenizerTest, ReadsRanksOfBase64) {
   expect_refused("YQ== 0\nYg== 0\n", "a.tiktoken: token 0 is both \"a\" and \"b\"");
   expect_refused("YQ== 0\nY!== 1\n", "a.tiktoken: line 2: not base64: \"!\"");
   expect_refused("YQ== 0\nYg==\n", "a.tiktoken: line 2: expected base64, a space and a token");
-  expect_refused("YQ== 0\nYg== 99999999999\n", "expected from 0 to 4194303");
+  expect_refused("YQ== 0\nYg== 99999999999\n", "expected from 0 to 1048575");
 }
 
 TEST(OpenTokenizerTest, TheConfigBesideItNamesTokensAndTheTemplate) {
@@ -158,6 +158,26 @@ TEST(OpenTokenizerTest, NamesWhatIsWrong) {
   expect_json_refused("/added_tokens/0/id", 1 << 30,
                       "the piece \"<s>\" is token 1073741824, expected from 0");
   expect_json_refused("/added_tokens/0/content", 1, "expected \"content\" to be a string, got 1");
+  const json unigram = json::array({json::array({"a", 0.0}), json::array({"b", -1.0})});
+  expect_json_refused("/model", {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", unigram}},
+                      "a unigram model over bytes is not supported");
+  // What would take any stack or memory.
+  json file = make_tokenizer_json();
+  json steps(1000, {{"type", "Digits"}});
+  file["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", steps}};
+  file["decoder"] = nullptr;
+  expect_refused("tokenizer.json", file.dump(),
+                 "has 1000 steps one after the other, expected at most 64");
+  steps.clear();
+  for (int i = 0; i < 9; ++i) {
+    steps.push_back({{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}});
+  }
+  for (const char* key : {"normalizer", "decoder"}) {
+    file = make_tokenizer_json();
+    file[key] = {{"type", "Sequence"}, {std::string(key) + "s", steps}};
+    expect_refused("tokenizer.json", file.dump(),
+                   "its steps would make a text 512 times as long, expected at most 256");
+  }
   expect_json_refused("/normalizer",
                       {{"type", "Replace"}, {"content", ""}, {"pattern", {{"Regex", "("}}}},
                       "normaliser: not a regular expression");

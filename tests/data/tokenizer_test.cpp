@@ -288,6 +288,12 @@ TEST(TokenizerTest, RefusesWhatCannotBe) {
       },
       "not a compiled map of characters");
   expect_refused([](auto& s) { s.replace = {{"", "x"}}; }, "a decoder replaces nothing");
+  const std::string longest = std::string("\4\0\0\0\0\0\0\0", 8).append(257, 'x').append(1, '\0');
+  expect_refused(
+      [&](auto& s) {
+        s.normalise = {{Kind::Charsmap, longest, ""}};
+      },
+      "a character would become 257 bytes, expected at most 256");
   const std::string unended("\4\0\0\0\0\0\0\0x", 9);
   expect_refused(
       [&](auto& s) {

@@ -16,9 +16,12 @@ namespace rev::data {
 /// - a SentencePiece model (`tokenizer.model`), unigram or BPE. Texts begin with its `<s>` where it
 ///   has one (EncodeOptions::add_special), as Llama's do.
 /// - a `.tiktoken` file: byte-level BPE by rank.
+/// - a GGUF file: what its metadata says under `tokenizer.`, of the models gpt2 (byte-level BPE, of
+///   the words of GPT-2, SmolLM, Llama 3 and Qwen2), llama (SentencePiece's BPE) and t5 (unigram).
 ///
-/// Of a folder the first of these that it has, and `tokenizer_config.json` beside any of them for
-/// bos, eos and the chat template. The file's name counts for nothing but finding it.
+/// Of a folder the first of these that it has but for GGUF files, and `tokenizer_config.json`
+/// beside any of them for bos, eos and the chat template. The file's name counts for nothing but
+/// finding it.
 ///
 /// words: how text is split into words where the file does not say: gpt2, smollm, llama3 or qwen2.
 /// Unless given, a .tiktoken file of 50256 tokens is gpt2's, of 128000 llama3's, of 151643 qwen2's,
