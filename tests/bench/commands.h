@@ -80,4 +80,17 @@ struct OperatorsOptions {
 /// give the same results, in turn; ratios within a round, their median and spread.
 Table operators(const OperatorsOptions& options);
 
+struct TokenizeOptions {
+  std::vector<std::string> tokenizers;  ///< files
+  std::vector<std::string> texts;       ///< files
+  int64_t rounds = 11;
+  std::string python;  ///< one that has tiktoken, tokenizers and transformers; empty: no comparison
+};
+
+/// MB (10^6 bytes) of a text that a second of one thread's time makes tokens of: median and spread;
+/// and of the Python library that reads the same tokenizer's file (tiktoken, of GPT-2's words, or
+/// tokenizers, through transformers for SmolLM2's GGUF). Throws std::runtime_error where that has
+/// other tokens.
+Table tokenize(const TokenizeOptions& options);
+
 }  // namespace rev::bench

@@ -5,6 +5,7 @@
 //   rev-bench step      time of a training step: ratios between policies and states
 //   rev-bench kernels   bytes a second of states' operators, against a plain copy
 //   rev-bench operators time of the other operators, against LibTorch's
+//   rev-bench tokenize  bytes of text a second that become tokens, against Python's libraries
 #include <torch/torch.h>
 
 #include "bench/commands.h"
@@ -137,12 +138,28 @@ int measure_operators(int argc, char** argv) {
   });
 }
 
+int measure_tokenizers(int argc, char** argv) {
+  bench::TokenizeOptions o;
+  CLI::App app("Bytes of text a second that become tokens, on one thread.", "rev-bench tokenize");
+  const AddTo add{app};
+  add("tokenizers", o.tokenizers, text("FILE..."), "tokenizers' files (needed)");
+  add("texts", o.texts, text("FILE..."), "texts (needed)");
+  add("rounds", o.rounds, whole(1), "rounds that are counted");
+  add("python", o.python, text("FILE"),
+      "a Python with tiktoken, tokenizers and transformers, to compare with");
+  return run_table(app, argc, argv, [&] {
+    TORCH_CHECK(!o.tokenizers.empty() && !o.texts.empty(), "--tokenizers and --texts are needed");
+    return bench::tokenize(o);
+  });
+}
+
 const char kUsage[] =
     "rev-bench exact [OPTIONS]   are states rebuilt bit for bit, on the grid and as float32?\n"
     "rev-bench memory [OPTIONS]  peak bytes of forward and backward against depth\n"
     "rev-bench step [OPTIONS]    time of a training step: ratios between policies and states\n"
     "rev-bench kernels [OPTIONS] bytes a second of states' operators, against a plain copy\n"
     "rev-bench operators [OPTIONS]  time of the other operators, against LibTorch's\n"
+    "rev-bench tokenize [OPTIONS]  bytes of text a second that become tokens\n"
     "Each tells its options with --help.\n";
 
 }  // namespace
@@ -153,6 +170,7 @@ int main(int argc, char** argv) {
                       {"memory", memory},
                       {"step", step},
                       {"kernels", measure_kernels},
-                      {"operators", measure_operators}},
+                      {"operators", measure_operators},
+                      {"tokenize", measure_tokenizers}},
                      kUsage, argc, argv);
 }
