@@ -82,7 +82,9 @@ Bpe::Bpe(const TokenizerSpec& spec, const std::vector<std::string>& texts)
     byte_ids_ = find_byte_pieces(spec);
     byte_fallback_ = true;
   }
-  if (spec.merges.empty()) {
+  // Unknown characters that follow each other become one token, spaces among them.
+  cuts_at_spaces_ = !byte_level_ && !ignore_merges_ && find(kSpaceSymbol) != kUnknown;
+  if (spec.join_pieces) {
     join_all_splits(spec);
   } else {
     join_by_merges(spec);
@@ -94,13 +96,7 @@ std::int32_t Bpe::find(std::string_view text) const {
   return found == ids_.end() ? kUnknown : found->second;
 }
 
-void Bpe::add_join(std::int32_t left, std::int32_t right, Join join) {
-  Join& there = joins_.emplace(pair_key(left, right), join).first->second;
-  if (join.rank < there.rank) there = join;
-}
-
 void Bpe::join_by_merges(const TokenizerSpec& spec) {
-  cuts_at_spaces_ = true;
   std::uint32_t rank = 0;
   for (const auto& [left, right] : spec.merges) {
     const auto id = [&](const std::string& piece) {
@@ -112,24 +108,29 @@ void Bpe::join_by_merges(const TokenizerSpec& spec) {
       return found;
     };
     const std::int32_t joined = id(left + right);
-    add_join(id(left), id(right), {rank++, joined});
+    joins_[pair_key(id(left), id(right))] = {rank++, joined};  // of equal ones the last counts
     cuts_at_spaces_ = cuts_at_spaces_ && !spans_words(left + right);
   }
 }
 
 void Bpe::join_all_splits(const TokenizerSpec& spec) {
-  cuts_at_spaces_ = true;
   const std::vector<std::uint32_t> ranks = rank_pieces(spec);
+  const auto is_frozen = [&](std::string_view text) {
+    const std::int32_t id = find(text);
+    return id != kUnknown && !types_.empty() &&
+           types_[static_cast<std::size_t>(id)] == PieceType::UserDefined;
+  };
   std::int32_t next = vocab_;
   for (std::size_t i = 0; i < texts_.size(); ++i) {
     const std::string_view text = texts_[i];
     if (find(text) != static_cast<std::int32_t>(i)) continue;
-    if (!types_.empty() && types_[i] == PieceType::UserDefined) continue;
+    cuts_at_spaces_ = cuts_at_spaces_ && !spans_words(text);
+    if (is_frozen(text)) continue;
     TORCH_CHECK(text.size() <= kLongest, spec.name, ": piece ", i, " has ", text.size(),
                 " bytes, expected at most ", kLongest);
-    cuts_at_spaces_ = cuts_at_spaces_ && !spans_words(text);
     // SentencePiece joins characters that are no pieces themselves: they are symbols here.
     const auto symbol = [&](std::string_view part) {
+      if (is_frozen(part)) return kUnknown;
       const std::int32_t id = find(part);
       if (id != kUnknown || byte_level_ || part.size() != character_bytes(part[0])) return id;
       const auto [made, is_new] = characters_.emplace(read_character(part), next);
@@ -141,7 +142,9 @@ void Bpe::join_all_splits(const TokenizerSpec& spec) {
       const std::int32_t left = symbol(text.substr(0, at));
       if (left == kUnknown) continue;
       const std::int32_t right = symbol(text.substr(at));
-      if (right != kUnknown) add_join(left, right, {ranks[i], static_cast<std::int32_t>(i)});
+      if (right != kUnknown) {
+        joins_[pair_key(left, right)] = {ranks[i], static_cast<std::int32_t>(i)};
+      }
     }
   }
 }
@@ -185,6 +188,10 @@ void Bpe::begin(std::string_view word, std::vector<Symbol>& symbols) const {
       bytes = character_bytes(word[at]);
       const auto found = characters_.find(read_character(word.substr(at)));
       if (found != characters_.end()) id = found->second;
+    }
+    if (id == kUnknown && unknown_ == kUnknown && !byte_fallback_) {
+      at += bytes;  // nothing can say that it was here, so that its neighbours meet
+      continue;
     }
     const auto index = static_cast<std::int32_t>(symbols.size());
     symbols.push_back({id, static_cast<std::uint32_t>(at), static_cast<std::uint32_t>(bytes),

@@ -53,7 +53,6 @@ class Bpe {
   };
 
   std::int32_t find(std::string_view text) const;
-  void add_join(std::int32_t left, std::int32_t right, Join join);
   void join_all_splits(const TokenizerSpec& spec);
   void join_by_merges(const TokenizerSpec& spec);
 

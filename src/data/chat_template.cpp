@@ -102,7 +102,8 @@ ChatTemplate ChatTemplate::recognise(const std::string& jinja) {
     return std::any_of(parts.begin(), parts.end(),
                        [&](const char* part) { return contains(jinja, part); });
   };
-  const bool plain = !has_any({"tool", "strftime", "date_string", "<think>"});
+  const bool plain = !has_any({"strftime", "date_string", "<think>"});
+  const bool knows_tools = has_any({"tool"});
   // A line's end as the file has it, or as Jinja writes it.
   const auto has_system = [&](const std::string& text) {
     return has_any(
@@ -113,11 +114,13 @@ ChatTemplate ChatTemplate::recognise(const std::string& jinja) {
     for (const ChatMl& kind : kChatMl) {
       const bool fits = kind.system != nullptr ? has_system(kind.system)
                                                : !has_any({"You are", "<|im_start|>system"});
-      if (fits && (plain || kind.name == std::string_view("qwen2.5"))) name = kind.name;
+      const bool may_know_tools = kind.name == std::string_view("qwen2.5");
+      if (fits && plain && (!knows_tools || may_know_tools)) name = kind.name;
     }
-  } else if (plain && contains(jinja, "<|start_header_id|>")) {
+  } else if (plain && !knows_tools && contains(jinja, "<|start_header_id|>")) {
     name = "llama3";
-  } else if (plain && contains(jinja, "<<SYS>>\\n") && contains(jinja, "' [/INST]'")) {
+  } else if (plain && !knows_tools && contains(jinja, "<<SYS>>\\n") &&
+             contains(jinja, "' [/INST]'")) {
     name = "llama2";
   }
   TORCH_CHECK(!name.empty(), "the tokenizer's chat template is of no known kind (it begins with ",

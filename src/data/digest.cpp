@@ -63,13 +63,14 @@ class Bytes {
 }  // namespace
 
 std::uint64_t digest(const TokenizerSpec& spec) {
-  const auto& [name, algorithm, pieces, types, scores, merges, byte_level, byte_fallback,
-               ignore_merges, fuse_unknown, single_precision, added, normalise, sentencepiece,
-               split, before, after, replace, strip, bos, eos, unknown, chat_template] = spec;
+  const auto& [name, algorithm, pieces, types, scores, merges, join_pieces, byte_level,
+               byte_fallback, ignore_merges, fuse_unknown, single_precision, added, normalise,
+               sentencepiece, split, before, after, replace, strip, bos, eos, unknown,
+               chat_template] = spec;
   Bytes bytes;  // the name and the chat template change no tokens
-  bytes.add(algorithm, pieces, types, scores, merges, byte_level, byte_fallback, ignore_merges,
-            fuse_unknown, single_precision, added, normalise, sentencepiece, split, before, after,
-            replace, strip, bos, eos, unknown);
+  bytes.add(algorithm, pieces, types, scores, merges, join_pieces, byte_level, byte_fallback,
+            ignore_merges, fuse_unknown, single_precision, added, normalise, sentencepiece, split,
+            before, after, replace, strip, bos, eos, unknown);
   return io::checksum(bytes.text().data(), bytes.text().size());
 }
 

@@ -151,6 +151,14 @@ std::optional<std::int64_t> find_token(const JsonObject& config, const char* key
   return found - spec.pieces.begin();
 }
 
+/// What GPT-2's own files hold and do not call the end of a text.
+std::optional<std::int64_t> find_end_of_text(const TokenizerSpec& spec) {
+  for (const AddedToken& token : spec.added) {
+    if (token.special && token.text == "<|endoftext|>") return token.id;
+  }
+  return std::nullopt;
+}
+
 /// bos, eos and the chat template, of tokenizer_config.json beside a file, where there is one.
 void read_tokenizer_config(const fs::path& folder, TokenizerSpec& spec) {
   const fs::path path = folder / "tokenizer_config.json";
@@ -173,6 +181,7 @@ TokenizerPtr open_tokenizer(const fs::path& path, const std::string& words) {
   const fs::path file = fs::is_directory(path, ignored) ? find_tokenizer(path) : path;
   TokenizerSpec spec = read_spec(file, words);
   read_tokenizer_config(file.parent_path(), spec);
+  if (!spec.eos) spec.eos = find_end_of_text(spec);
   return make_tokenizer(std::move(spec));
 }
 

@@ -156,6 +156,7 @@ std::optional<std::int64_t> control(const std::optional<std::int64_t>& id,
 }  // namespace
 
 void finish_sentencepiece(TokenizerSpec& spec) {
+  spec.join_pieces = true;
   spec.single_precision = true;
   spec.normalise = {NormalStep{NormalStep::Kind::SentencePiece, "", ""}};
   spec.replace = {{std::string(kSpaceSymbol), " "}};

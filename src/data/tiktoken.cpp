@@ -118,6 +118,7 @@ TokenizerSpec read_tiktoken(const std::filesystem::path& path, const std::string
               "151643 (qwen2) have .tiktoken files; name the way that text is split");
   spec.types.assign(n, PieceType::Normal);
   set_words(spec, known);
+  spec.join_pieces = true;
   spec.ignore_merges = true;  // a word that is a token is that token: tiktoken's own rule
   add_special_tokens(spec, known);
   return spec;

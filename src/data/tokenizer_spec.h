@@ -108,10 +108,12 @@ struct TokenizerSpec {
   std::vector<PieceType> types;  ///< by token; all Normal where empty
   std::vector<double> scores;    ///< by token: Unigram's log-probabilities, or BPE's (see below)
 
-  /// Pairs that BPE joins, the first one first. Where there are none, any two neighbours join whose
-  /// concatenation is a piece: that of the largest score first, or of the smallest token where
-  /// there are no scores either.
+  /// Pairs that BPE joins, the first one first.
   std::vector<std::pair<std::string, std::string>> merges;
+
+  /// Instead, any two neighbours join whose concatenation is a piece: that of the largest score
+  /// first, or of the smallest token where there are no scores.
+  bool join_pieces = false;
 
   bool byte_level = false;        ///< words are bytes, not characters
   bool byte_fallback = false;     ///< an unknown character becomes tokens `<0x00>` to `<0xFF>`

@@ -68,6 +68,9 @@ TEST(ChatTemplateTest, IsRecognisedByTheModelsTemplate) {
   EXPECT_THROW_WITH(name("{{ '<|im_start|>system\nYou are Bob.<|im_end|>' }}" + loop),
                     "no known kind");
   EXPECT_THROW_WITH(name("<|user|>"), "no known kind");
+  EXPECT_THROW_WITH(name("'<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a "
+                         "helpful assistant.<|im_end|>\\n' + '<think>'"),
+                    "no known kind");
   EXPECT_THROW_WITH(name(""), "has no chat template");
   EXPECT_THROW_WITH(ChatTemplate("alpaca"),
                     "no chat template is called \"alpaca\"; there are chatml");

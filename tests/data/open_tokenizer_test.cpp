@@ -112,6 +112,16 @@ TEST(OpenTokenizerTest, TheConfigBesideItNamesTokensAndTheTemplate) {
   EXPECT_EQ(t->chat_template(), "x");
 }
 
+TEST(OpenTokenizerTest, WhereNoFileSaysItGpt2sTokenEndsATextThatHasIt) {
+  TempFolder folder;
+  json file = make_tokenizer_json();
+  write_bytes(folder / "tokenizer.json", file.dump());
+  EXPECT_FALSE(open_tokenizer(folder.path())->eos());
+  file["added_tokens"].push_back({{"id", 258}, {"content", "<|endoftext|>"}, {"special", true}});
+  write_bytes(folder / "tokenizer.json", file.dump());
+  EXPECT_EQ(open_tokenizer(folder.path())->eos(), 258);
+}
+
 TEST(OpenTokenizerTest, NamesWhatIsWrong) {
   TempFolder folder;
   EXPECT_THROW_WITH(open_tokenizer(folder / "none"), "none: no such file or folder");

@@ -68,9 +68,36 @@ TEST(TokenizerTest, AWordThatIsAPieceNeedsNoMergesWhereTheyAreIgnored) {
   EXPECT_EQ(make_tokenizer(spec)->encode("abd"), (TokenIds{257}));
 }
 
-TEST(TokenizerTest, WithoutMergesNeighboursJoinByTokenOrScore) {
+TEST(TokenizerTest, NeighboursOfAByteWithoutAPieceMeet) {
+  TokenizerSpec spec = make_byte_level({{"a", "b"}});
+  spec.pieces['!'].clear();
+  EXPECT_EQ(make_tokenizer(spec)->encode("a!b!"), (TokenIds{256}));
+}
+
+TEST(TokenizerTest, OfEqualMergesTheLastCounts) {
+  const TokenizerPtr t = make_tokenizer(make_byte_level({{"a", "b"}, {"b", "c"}, {"a", "b"}}));
+  EXPECT_EQ(t->encode("abc"), (TokenIds{'a', 257}));
+}
+
+// As SentencePiece has it: they stand for themselves and are no part of another.
+TEST(TokenizerTest, UserDefinedPiecesJoinWithNothing) {
+  TokenizerSpec spec;
+  spec.name = "spec";
+  spec.pieces = {"<unk>", "h", "e", "l", "o", "\u2581", "ell", "ello", "h\u2581e"};
+  spec.types.assign(spec.pieces.size(), PieceType::Normal);
+  spec.types[0] = PieceType::Unknown;
+  spec.types[6] = spec.types[8] = PieceType::UserDefined;
+  spec.unknown = 0;
+  spec.join_pieces = true;
+  EXPECT_EQ(make_tokenizer(spec)->encode("hello"), (TokenIds{1, 6, 4}));
+  EXPECT_EQ(make_tokenizer(spec)->encode("h\u2581e"), (TokenIds{8}));  // and are not cut
+}
+
+TEST(TokenizerTest, PiecesJoinByTokenOrScore) {
   TokenizerSpec spec = make_byte_level({});
   for (const char* piece : {"ab", "bc", "abc"}) spec.pieces.emplace_back(piece);
+  EXPECT_EQ(make_tokenizer(spec)->encode("abc"), (TokenIds{'a', 'b', 'c'}));  // no merges are none
+  spec.join_pieces = true;
   EXPECT_EQ(make_tokenizer(spec)->encode("abc"), (TokenIds{258}));
   EXPECT_EQ(make_tokenizer(spec)->encode("bcab"), (TokenIds{257, 256}));
   spec.scores.assign(spec.pieces.size(), 0.0);
