@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <c10/util/Exception.h>
+#include <charconv>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
-#include "data/json_object.h"
 #include "data/readers.h"
 #include "data/tokenizer_spec.h"
 #include "rev/base/mapped_file.h"
@@ -146,8 +146,10 @@ std::optional<std::int64_t> find_token(const JsonObject& config, const char* key
   const nlohmann::json& value = config.member(key);
   const std::string text =
       value.is_object() ? config.object(key).text("content") : config.text(key);
+  if (text.empty()) return std::nullopt;
   const auto found = std::find(spec.pieces.begin(), spec.pieces.end(), text);
-  if (found == spec.pieces.end() || text.empty()) return std::nullopt;
+  TORCH_CHECK(found != spec.pieces.end(), config.where(), ": ", key, " is ", io::quoted(text),
+              ", which is no token of ", spec.name);
   return found - spec.pieces.begin();
 }
 
@@ -159,12 +161,31 @@ std::optional<std::int64_t> find_end_of_text(const TokenizerSpec& spec) {
   return std::nullopt;
 }
 
-/// bos, eos and the chat template, of tokenizer_config.json beside a file, where there is one.
+/// The tokens that were added to a model, by their numbers as text.
+void read_added_tokens(const JsonObject& config, TokenizerSpec& spec) {
+  constexpr const char* kKey = "added_tokens_decoder";
+  if (!config.has(kKey)) return;
+  const JsonObject tokens = config.object(kKey);
+  for (const auto& [text, token] : config.member(kKey).items()) {
+    std::int64_t id = -1;
+    const char* end = text.data() + text.size();
+    const auto read = std::from_chars(text.data(), end, id);
+    TORCH_CHECK(read.ec == std::errc() && read.ptr == end, tokens.where(), ": the token ",
+                io::quoted(text), " is not a whole number");
+    const bool is_known = std::any_of(spec.added.begin(), spec.added.end(),
+                                      [&](const AddedToken& added) { return added.id == id; });
+    if (!is_known) read_added_token({token, tokens.where() + ": token " + text}, id, spec);
+  }
+}
+
+/// Added tokens, bos, eos and the chat template, of tokenizer_config.json beside a file, where
+/// there is one.
 void read_tokenizer_config(const fs::path& folder, TokenizerSpec& spec) {
   const fs::path path = folder / "tokenizer_config.json";
   if (!is_file(path)) return;
   const nlohmann::json json = io::read_json(path);
   const JsonObject config(json, path.string());
+  read_added_tokens(config, spec);
   if (const auto bos = find_token(config, "bos_token", spec)) spec.bos = bos;
   if (const auto eos = find_token(config, "eos_token", spec)) spec.eos = eos;
   // A list holds one template for each of several uses.

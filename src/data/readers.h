@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "data/json_object.h"
 #include "data/tokenizer_spec.h"
 
 namespace rev::data {
@@ -28,6 +28,9 @@ void add_pieces(TokenizerSpec& spec, const nlohmann::json& vocab, const std::str
 inline void add_token(TokenizerSpec& spec, std::size_t id, bool special = true) {
   spec.added.push_back({spec.pieces[id], static_cast<std::int64_t>(id), special});
 }
+
+/// A token of JSON's "added_tokens": its content and how it is looked for.
+void read_added_token(const JsonObject& token, std::int64_t id, TokenizerSpec& spec);
 
 /// What every SentencePiece model has, once pieces, types and rules are there.
 void finish_sentencepiece(TokenizerSpec& spec);

@@ -97,26 +97,8 @@ void read_added_tokens(const JsonObject& file, TokenizerSpec& spec) {
   if (!file.has("added_tokens")) return;
   for (const Json& entry : file.list("added_tokens")) {
     const JsonObject token(entry, file.where() + ": added_tokens");
-    AddedToken added;
-    added.text = token.text("content");
-    added.id = token.get<std::int64_t>("id");
-    added.special = token.flag("special", false);
-    added.normalised = token.flag("normalized", !added.special);
-    added.single_word = token.flag("single_word", false);
-    added.strip_left = token.flag("lstrip", false);
-    added.strip_right = token.flag("rstrip", false);
-    TORCH_CHECK(!added.text.empty(), token.where(), ": token ", added.id, " is empty");
-    const auto i = static_cast<std::size_t>(added.id);
-    if (added.id < 0 || i >= spec.pieces.size() || spec.pieces[i].empty()) {
-      add_piece(spec, added.id, added.text);
-    }
-    spec.added.push_back(std::move(added));
+    read_added_token(token, token.get<std::int64_t>("id"), spec);
   }
-  if (spec.scores.empty()) return;
-  // What was added after the model was made is no piece of it.
-  spec.types.assign(spec.scores.size(), PieceType::Normal);
-  spec.types.resize(spec.pieces.size(), PieceType::Control);
-  spec.scores.resize(spec.pieces.size());
 }
 
 // ---- normalizer
@@ -288,6 +270,27 @@ void read_decoder(const JsonObject& step, TokenizerSpec& spec) {
 }
 
 }  // namespace
+
+void read_added_token(const JsonObject& token, std::int64_t id, TokenizerSpec& spec) {
+  AddedToken added;
+  added.text = token.text("content");
+  added.id = id;
+  added.special = token.flag("special", false);
+  added.normalised = token.flag("normalized", !added.special);
+  added.single_word = token.flag("single_word", false);
+  added.strip_left = token.flag("lstrip", false);
+  added.strip_right = token.flag("rstrip", false);
+  TORCH_CHECK(!added.text.empty(), token.where(), ": token ", id, " is empty");
+  const auto i = static_cast<std::size_t>(id);
+  if (id < 0 || i >= spec.pieces.size() || spec.pieces[i].empty()) {
+    // What is added after a model was made is no piece of it.
+    if (spec.types.empty()) spec.types.assign(spec.scores.size(), PieceType::Normal);
+    add_piece(spec, id, added.text);
+    if (!spec.types.empty()) spec.types.resize(spec.pieces.size(), PieceType::Control);
+    if (!spec.scores.empty()) spec.scores.resize(spec.pieces.size());
+  }
+  spec.added.push_back(std::move(added));
+}
 
 TokenizerSpec read_tokenizer_json(const Json& json, const std::filesystem::path& path) {
   TokenizerSpec spec;

@@ -112,6 +112,34 @@ TEST(OpenTokenizerTest, TheConfigBesideItNamesTokensAndTheTemplate) {
   EXPECT_EQ(t->chat_template(), "x");
 }
 
+TEST(OpenTokenizerTest, TheConfigBesideItAddsTokens) {
+  TempFolder folder;
+  write_bytes(folder / "pair/vocab.json", make_vocab().dump());
+  write_bytes(folder / "pair/merges.txt", "a b\n");
+  write_bytes(folder / "piece/tokenizer.model", make_sentencepiece());
+  const auto config = [](int id) {
+    const json end = {{"content", "<|end|>"}, {"special", true}};
+    return json{{"added_tokens_decoder", {{std::to_string(id), end}}}, {"eos_token", "<|end|>"}};
+  };
+  write_bytes(folder / "pair/tokenizer_config.json", config(259).dump());
+  const TokenizerPtr pair = open_tokenizer(folder / "pair");
+  EXPECT_EQ(pair->encode("ab<|end|>a"), (TokenIds{256, 259, 'a'}));
+  EXPECT_EQ(pair->eos(), 259);
+  write_bytes(folder / "piece/tokenizer_config.json", config(7).dump());
+  const TokenizerPtr piece = open_tokenizer(folder / "piece");
+  EXPECT_EQ(piece->encode("ab<|end|>"), (TokenIds{3, 6, 7}));
+  EXPECT_EQ(piece->eos(), 7);
+
+  const auto expect_refused = [&](const json& given, const std::string& sentence) {
+    write_bytes(folder / "pair/tokenizer_config.json", given.dump());
+    EXPECT_THROW_WITH(open_tokenizer(folder / "pair"), sentence);
+  };
+  expect_refused({{"eos_token", "<|end|>"}}, "eos_token is \"<|end|>\", which is no token of");
+  expect_refused({{"added_tokens_decoder", {{"x", json::object()}}}},
+                 "the token \"x\" is not a whole number");
+  expect_refused({{"added_tokens_decoder", {{"9", 1}}}}, "token 9: expected a JSON object");
+}
+
 TEST(OpenTokenizerTest, WhereNoFileSaysItGpt2sTokenEndsATextThatHasIt) {
   TempFolder folder;
   json file = make_tokenizer_json();

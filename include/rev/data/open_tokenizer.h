@@ -20,8 +20,8 @@ namespace rev::data {
 ///   the words of GPT-2, SmolLM, Llama 3 and Qwen2), llama (SentencePiece's BPE) and t5 (unigram).
 ///
 /// Of a folder the first of these that it has but for GGUF files, and `tokenizer_config.json`
-/// beside any of them for bos, eos and the chat template. The file's name counts for nothing but
-/// finding it.
+/// beside any of them for added tokens, bos, eos and the chat template. The file's name counts for
+/// nothing but finding it.
 ///
 /// words: how text is split into words where the file does not say: gpt2, smollm, llama3 or qwen2.
 /// Unless given, a .tiktoken file of 50256 tokens is gpt2's, of 128000 llama3's, of 151643 qwen2's,
