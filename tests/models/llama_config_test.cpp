@@ -95,11 +95,22 @@ TEST(LlamaConfigTest, ComesBackFromHuggingFacesKeys) {
   for (const char* scaling : {"default", "linear", "llama3"}) {
     config.rotary.scaling = scaling;
     config.rotary.factor = 8;
+    config.rotary.low_freq_factor = 2;
+    config.rotary.high_freq_factor = 5;
+    config.rotary.original_seq = 16;
     const HfKeys written = hf_config(config);
     const LlamaConfig back = LlamaConfig::from_hf(written);
     EXPECT_EQ(hf_config(back), written) << scaling;
     EXPECT_EQ(back.rotary.scaling, scaling);
     EXPECT_EQ(back.eos, config.eos);
+    EXPECT_EQ(back.bos, config.bos);
+    EXPECT_TRUE(back.attention_bias);
+    const nn::RotaryOptions& own = back.rotary;
+    EXPECT_EQ(own.factor, own.scaling == "default" ? 1 : 8);
+    if (own.scaling != "llama3") continue;
+    EXPECT_EQ(own.low_freq_factor, 2);
+    EXPECT_EQ(own.high_freq_factor, 5);
+    EXPECT_EQ(own.original_seq, 16);
   }
 }
 
