@@ -133,6 +133,6 @@ function(rev_emulated_library kernels)
   add_executable(rev-gpt2-emulated $<TARGET_OBJECTS:rev-gpt2> ${objects} ${emulated})
   set_target_properties(rev-gpt2-emulated PROPERTIES LINKER_LANGUAGE CXX)
   target_link_options(rev-gpt2-emulated PRIVATE ${OpenMP_CXX_FLAGS})
-  target_link_libraries(rev-gpt2-emulated PRIVATE torch GTest::gtest)
+  target_link_libraries(rev-gpt2-emulated PRIVATE torch GTest::gtest ${REV_LIBRARIES_data})
   add_dependencies(test_train rev-gpt2-emulated)  # which its tests run
 endfunction()
