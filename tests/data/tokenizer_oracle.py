@@ -238,9 +238,12 @@ def add_llama(cases, data):
 
 
 def add_smollm2(cases, file):
-    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).backend_tokenizer
+    spec = json.loads(AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).backend_tokenizer.to_str())
+    # transformers takes the end of a text for an unknown token, which the model's own tokenizer.json has not; and it passes
+    # over what the file says of splitting: digits one by one.
+    spec["model"].update(unk_token=None, byte_fallback=False)
+    tokenizer = Tokenizer.from_str(json.dumps(spec))
     folder = cases.folder("smollm2")
-    # transformers passes over what the file says of splitting: digits one by one, as the model's own tokenizer.json does.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), tokenizer.pre_tokenizer])
     cases.write(folder.name, lambda t: tokenizer.encode(t, add_special_tokens=False).ids, file=str(file))
 

@@ -69,9 +69,9 @@ TEST(TokenizerTest, AWordThatIsAPieceNeedsNoMergesWhereTheyAreIgnored) {
 }
 
 TEST(TokenizerTest, NeighboursOfAByteWithoutAPieceMeet) {
-  TokenizerSpec spec = make_byte_level({{"a", "b"}});
-  spec.pieces['!'].clear();
-  EXPECT_EQ(make_tokenizer(spec)->encode("a!b!"), (TokenIds{256}));
+  TokenizerSpec spec = make_byte_level({{"!", "?"}});  // one word, as no letter would be
+  spec.pieces['#'].clear();
+  EXPECT_EQ(make_tokenizer(spec)->encode("!#?#"), (TokenIds{256}));
 }
 
 TEST(TokenizerTest, OfEqualMergesTheLastCounts) {
