@@ -9,6 +9,7 @@ set(REV_LAYERS_nn base kernels)
 set(REV_LAYERS_optim base kernels)
 set(REV_LAYERS_engine base kernels schemes)
 set(REV_LAYERS_models base schemes nn engine)
+set(REV_LAYERS_retrofit base kernels nn engine models)
 set(REV_LAYERS_train base kernels io data schemes nn optim engine models)
 
 # The libraries beside LibTorch that a room's sources include.

@@ -35,7 +35,10 @@ class CausalLm : public torch::nn::Module {
   /// the rows of `head`.
   at::Tensor hidden(const at::Tensor& tokens, nn::KeyValueCache* cache = nullptr);
 
-  /// What the stack reads: tokens int64 [B,T] -> [B,T,C]. Throws c10::Error where T exceeds seq().
+  /// The parts of it: the last norm, of the stack's result, [B,T,C] -> [B,T,C];
+  virtual at::Tensor norm(const at::Tensor& x) = 0;
+
+  /// what the stack reads: tokens int64 [B,T] -> [B,T,C]. Throws c10::Error where T exceeds seq().
   virtual at::Tensor embed(const at::Tensor& tokens) = 0;
 
   /// The head's weight [V,C], the parameter itself; the token table's where they are tied.
@@ -59,9 +62,6 @@ class CausalLm : public torch::nn::Module {
   virtual void load_state_dict(const base::NamedTensors& tensors) = 0;
 
  protected:
-  /// The last norm, [B,T,C] -> [B,T,C].
-  virtual at::Tensor norm(const at::Tensor& x) = 0;
-
   std::unique_ptr<engine::Stack> stack_;  ///< made by a model's constructor
 };
 

@@ -33,6 +33,7 @@ class Gpt2Impl : public CausalLm {
 
   /// The tokens' and positions' rows, with dropout in training.
   at::Tensor embed(const at::Tensor& tokens) override;
+  at::Tensor norm(const at::Tensor& x) override { return ln_f_->forward(x); }
   const at::Tensor& head() const override { return wte_->weight; }
   int64_t seq() const override { return config_.seq; }
   const Coupling& coupling() const override { return config_; }
@@ -46,8 +47,6 @@ class Gpt2Impl : public CausalLm {
   void load_state_dict(const base::NamedTensors& tensors) override;
 
  private:
-  at::Tensor norm(const at::Tensor& x) override { return ln_f_->forward(x); }
-
   Gpt2Config config_;
   nn::Embedding wte_{nullptr};
   nn::Embedding wpe_{nullptr};

@@ -32,6 +32,7 @@ class LlamaImpl : public CausalLm {
 
   /// The tokens' rows.
   at::Tensor embed(const at::Tensor& tokens) override;
+  at::Tensor norm(const at::Tensor& x) override { return norm_->forward(x); }
   const at::Tensor& head() const override;
   int64_t seq() const override { return config_.seq; }
   const Coupling& coupling() const override { return config_; }
@@ -45,8 +46,6 @@ class LlamaImpl : public CausalLm {
   void load_state_dict(const base::NamedTensors& tensors) override;
 
  private:
-  at::Tensor norm(const at::Tensor& x) override { return norm_->forward(x); }
-
   LlamaConfig config_;
   nn::Embedding embed_tokens_{nullptr};
   nn::RMSNorm norm_{nullptr};
