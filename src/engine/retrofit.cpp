@@ -53,7 +53,11 @@ std::shared_ptr<const schemes::MidpointA> retrofit_scheme(const RetrofitOptions&
   const auto rounded = with_steps({1.0});  // its weights are those of every part of the formula
   if (options.inner > 0) return rounded;
   std::vector<double> h;
-  for (int64_t l = 0; l < n_layers; ++l) h.push_back(l == 0 ? 1.0 : 1.0 + rounded->a(l));
+  for (int64_t l = 0; l < n_layers; ++l) {
+    h.push_back(l == 0 ? 1.0 : 1.0 + rounded->a(l));
+    TORCH_CHECK(h.back() != 0, "retrofit: with a = -1 and inner = 0 layer ", l,
+                " would do nothing; choose another a, or inner of at least 1");
+  }
   return with_steps(h);
 }
 

@@ -27,7 +27,7 @@ void check_alike(models::CausalLm& original, models::CausalLm& converted) {
   check("layers", original.stack().n_layers(), converted.stack().n_layers());
 }
 
-double square(const Tensor& x) { return x.to(at::kDouble).square_().sum().item<double>(); }
+double sum_of_squares(const Tensor& x) { return x.to(at::kDouble).square_().sum().item<double>(); }
 
 }  // namespace
 
@@ -45,8 +45,8 @@ Comparison compare(models::CausalLm& original, models::CausalLm& converted,
     Tensor end;
     engine::trajectory(converted.stack(), converted.embed(tokens), [&](int64_t l, const Tensor& p) {
       const auto i = static_cast<size_t>(l);
-      off[i] += square(p - points[i]);
-      size[i] += square(points[i]);
+      off[i] += sum_of_squares(p - points[i]);
+      size[i] += sum_of_squares(points[i]);
       end = p;
     });
     const Tensor x = original.norm(points.back()).flatten(0, 1);  // [N,C]

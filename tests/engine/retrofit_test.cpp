@@ -121,6 +121,9 @@ TEST(RetrofitTest, RefusesWhatDoesNotFit) {
   EXPECT_THROW_WITH(retrofit(fields.all, {}), "3 layers need one weight a or as many, got 0");
   EXPECT_THROW_WITH(retrofit(fields.all, {{0.5}, -1}), "inner is -1, expected none below 0");
   EXPECT_THROW_WITH(retrofit(fields.all, {{0}}), "a = 0 has no inverse");
+  EXPECT_THROW_WITH(retrofit(fields.all, {{-1}}),
+                    "with a = -1 and inner = 0 layer 1 would do nothing");
+  EXPECT_EQ(retrofit(fields.all, {{-1}, 1}).scheme->a(1), -1);
 }
 
 }  // namespace

@@ -113,7 +113,7 @@ TEST(DistillationTest, PeakMemoryDoesNotGrowWithDepth) {
     models::LlamaConfig config = small_config(layers);
     config.channels = 64;
     config.seq = 128;
-    Pair pair(config, retrofit_with({-1}));
+    Pair pair(config, retrofit_with({1}));
     for (Tensor& p : pair.converted->parameters()) p.mutable_grad() = torch::zeros_like(p);
     const Tensor tokens = torch::randint(31, {2, 128});
     int64_t before = 0;

@@ -41,7 +41,8 @@ struct Retrofit {
 /// 0 the last term is a_l f_l(p^(l)), our own: one evaluation, and nearby where neighbouring layers
 /// do alike.
 ///
-/// Throws c10::Error where there is no layer, inner is negative, or weights do not fit.
+/// Throws c10::Error where there is no layer, inner is negative, or weights do not fit; for inner =
+/// 0 that of -1 does not, with which a layer would do nothing.
 Retrofit retrofit(const std::vector<FieldPtr>& fields, const RetrofitOptions& options);
 
 }  // namespace rev::engine
