@@ -27,7 +27,6 @@ using engine::linearise;
 using engine::Linearised;
 using engine::Memory;
 using engine::Report;
-using engine::retrofit;
 using engine::Retrofit;
 using engine::RetrofitOptions;
 using engine::Sink;
