@@ -55,6 +55,7 @@
 #include "rev/optim/schedule.h"
 #include "rev/schemes/midpoint_a.h"
 #include "rev/train/config_file.h"
+#include "rev/train/coupling_settings.h"
 #include "rev/train/device_step.h"
 #include "rev/train/fingerprint.h"
 #include "rev/train/metrics.h"
@@ -355,20 +356,9 @@ void resolve(TrainOptions& o) {
   if (o.threads == 0) o.threads = at::get_num_threads();
 }
 
-std::vector<double> numbers(const Strings& texts) {
-  std::vector<double> numbers;
-  for (const std::string& text : texts) {
-    double x = 0;
-    const char* end = text.data() + text.size();
-    TORCH_CHECK(std::from_chars(text.data(), end, x).ptr == end && !text.empty(),
-                "--a: expected a number, got \"", text, "\"");
-    numbers.push_back(x);
-  }
-  return numbers;
-}
-
 models::Gpt2Config gpt2_config(const TrainOptions& o) {
   models::Gpt2Config config;
+  static_cast<models::Coupling&>(config) = train::coupling_from(settings_of(o), "settings");
   config.layers = o.layers;
   config.heads = o.heads;
   config.channels = o.channels;
@@ -376,20 +366,6 @@ models::Gpt2Config gpt2_config(const TrainOptions& o) {
   config.vocab = o.vocab;
   config.dropout = o.dropout;
   config.bias = o.bias;
-  config.scheme = o.scheme;
-  config.h = o.h;
-  config.a_seed = static_cast<uint64_t>(o.a_seed);
-  config.a_pairs = o.a_pairs;
-  config.a = numbers(o.a);
-  config.inner = o.inner;
-  config.low_bits = o.low_bits;
-  config.state = schemes::StateOptions{o.state == "grid"      ? at::kInt
-                                       : o.state == "float32" ? at::kFloat
-                                                              : at::kDouble,
-                                       o.grid_bits};
-  config.memory = o.memory == "store"        ? engine::Memory::Store
-                  : o.memory == "checkpoint" ? engine::Memory::Checkpoint
-                                             : engine::Memory::Invert;
   return config;
 }
 

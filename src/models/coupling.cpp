@@ -51,13 +51,16 @@ std::shared_ptr<const schemes::Scheme> make_scheme(const Coupling& coupling, int
 }
 
 engine::Stack make_stack(Coupling& coupling, std::vector<std::vector<engine::FieldPtr>> layers) {
+  std::shared_ptr<const schemes::Scheme> scheme;
   if (coupling.scheme == "retrofit") {
     std::vector<engine::FieldPtr> fields;
     for (const auto& layer : layers) fields.push_back(layer.at(0));
-    fields = engine::retrofit(fields, retrofit_options(coupling)).fields;
-    for (size_t l = 0; l < layers.size(); ++l) layers[l] = {fields[l]};
+    const engine::Retrofit made = engine::retrofit(fields, retrofit_options(coupling));
+    for (size_t l = 0; l < layers.size(); ++l) layers[l] = {made.fields[l]};
+    scheme = made.scheme;
+  } else {
+    scheme = make_scheme(coupling, static_cast<int64_t>(layers.size()));
   }
-  const auto scheme = make_scheme(coupling, static_cast<int64_t>(layers.size()));
   if (!coupling.memory) {
     coupling.memory = scheme->invertible() ? engine::Memory::Invert : engine::Memory::Store;
   }

@@ -1,4 +1,4 @@
-#include "train/coupling_settings.h"
+#include "rev/train/coupling_settings.h"
 
 #include <algorithm>
 #include <c10/util/Exception.h>

@@ -17,7 +17,7 @@
 #include "rev/models/gpt2.h"
 #include "rev/models/llama.h"
 #include "rev/train/config_file.h"
-#include "train/coupling_settings.h"
+#include "rev/train/coupling_settings.h"
 #include "train/gguf_llama.h"
 
 namespace rev::train {

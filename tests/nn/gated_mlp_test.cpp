@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "nn/partial_gradients.h"
 #include "rev/base/autocast_state.h"
 #include "rev/base/memory_stats.h"
 #include "support/gradcheck.h"
@@ -67,16 +68,7 @@ TEST(GatedMlpTest, ValueAndGradientsAreThoseOfTorchInItsDtypesAndUnderAutocast) 
 
 TEST(GatedMlpTest, GradientsDoNotNeedTheValue) {
   GatedMlp mlp = random_mlp(at::kFloat);
-  std::vector<std::vector<Tensor>> grads;
-  const Tensor x = support::leaf({3, 8}, at::kFloat), g = torch::randn({3, 8});
-  std::vector<Tensor> inputs = mlp->parameters();
-  inputs.push_back(x);
-  for (const bool need_value : {true, false}) {
-    const Tensor y = mlp->forward(x, need_value);
-    EXPECT_EQ(y.sizes(), x.sizes());
-    grads.push_back(torch::autograd::grad({y}, inputs, {g}));
-  }
-  for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(at::equal(grads[0][i], grads[1][i])) << i;
+  expect_gradients_do_not_need_the_value(mlp);
 }
 
 TEST(GatedMlpTest, FrozenPartsAndAbsentBiasesChangeNoOtherGradient) {
@@ -88,20 +80,7 @@ TEST(GatedMlpTest, FrozenPartsAndAbsentBiasesChangeNoOtherGradient) {
   const auto apply = [](const std::vector<Tensor>& t) {
     return swiglu_linear(t[0], t[1], t[2], t[3], t[4], t[5]);
   };
-  const auto every = torch::autograd::grad({apply(all)}, all, {g});
-  for (unsigned wanted = 1; wanted < 64; ++wanted) {
-    std::vector<Tensor> inputs, leaves;
-    for (size_t i = 0; i < all.size(); ++i) {
-      inputs.push_back((wanted >> i & 1) != 0 ? all[i] : all[i].detach());
-      if ((wanted >> i & 1) != 0) leaves.push_back(all[i]);
-    }
-    const auto some = torch::autograd::grad({apply(inputs)}, leaves, {g});
-    size_t k = 0;
-    for (size_t i = 0; i < all.size(); ++i) {
-      if ((wanted >> i & 1) == 0) continue;
-      EXPECT_TRUE(at::equal(some[k++], every[i])) << wanted << ' ' << i;
-    }
-  }
+  expect_frozen_inputs_change_no_other_gradient(apply, all, g);
   // Adding a bias of 0 rounds nothing.
   const std::vector<Tensor> zeros = {
       all[0], all[1], all[2], torch::zeros({8}), torch::zeros({8}), torch::zeros({3})};

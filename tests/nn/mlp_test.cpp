@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "nn/partial_gradients.h"
 #include "rev/base/autocast_state.h"
 #include "rev/base/memory_stats.h"
 #include "rev/nn/norm.h"
@@ -100,16 +101,7 @@ TEST(MlpTest, ValueAndGradientsAreThoseOfTorchInItsDtypesAndUnderAutocast) {
 TEST(MlpTest, GradientsDoNotNeedTheValue) {
   torch::manual_seed(29);
   Mlp mlp(8);
-  std::vector<std::vector<Tensor>> grads;
-  const Tensor x = support::leaf({3, 8}, at::kFloat), g = torch::randn({3, 8});
-  std::vector<Tensor> inputs = mlp->parameters();
-  inputs.push_back(x);
-  for (const bool need_value : {true, false}) {
-    const Tensor y = mlp->forward(x, need_value);
-    EXPECT_EQ(y.sizes(), x.sizes());
-    grads.push_back(torch::autograd::grad({y}, inputs, {g}));
-  }
-  for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(at::equal(grads[0][i], grads[1][i])) << i;
+  expect_gradients_do_not_need_the_value(mlp);
 }
 
 TEST(MlpTest, FrozenPartsAndAbsentBiasesChangeNoOtherGradient) {
@@ -117,22 +109,10 @@ TEST(MlpTest, FrozenPartsAndAbsentBiasesChangeNoOtherGradient) {
   const Tensor h = support::leaf({6, 8}, at::kFloat), w = support::leaf({8, 3}, at::kFloat);
   const Tensor bias = support::leaf({8}, at::kFloat), c = support::leaf({3}, at::kFloat);
   const Tensor g = torch::randn({6, 3});
-  const std::vector<Tensor> all = {h, bias, w, c};
-  const auto every = torch::autograd::grad({gelu_affine(h, bias, w, c)}, all, {g});
-  for (unsigned wanted = 1; wanted < 16; ++wanted) {
-    std::vector<Tensor> inputs, leaves;
-    for (size_t i = 0; i < all.size(); ++i) {
-      inputs.push_back((wanted >> i & 1) != 0 ? all[i] : all[i].detach());
-      if ((wanted >> i & 1) != 0) leaves.push_back(all[i]);
-    }
-    const Tensor y = gelu_affine(inputs[0], inputs[1], inputs[2], inputs[3]);
-    const auto some = torch::autograd::grad({y}, leaves, {g});
-    size_t k = 0;
-    for (size_t i = 0; i < all.size(); ++i) {
-      if ((wanted >> i & 1) == 0) continue;
-      EXPECT_TRUE(at::equal(some[k++], every[i])) << wanted << ' ' << i;
-    }
-  }
+  const auto apply = [](const std::vector<Tensor>& t) {
+    return gelu_affine(t[0], t[1], t[2], t[3]);
+  };
+  expect_frozen_inputs_change_no_other_gradient(apply, {h, bias, w, c}, g);
   // Adding a bias of 0 rounds nothing.
   const Tensor none = torch::zeros({8}), no_c = torch::zeros({3});
   for (const bool has_bias : {true, false}) {
